@@ -1,0 +1,1 @@
+"""Asynchronous messaging for software agents: the Python client of mq9."""
