@@ -1,0 +1,41 @@
+"""What passes between a transport and whatever carries out mq9 requests (the shell)."""
+
+from typing import Protocol
+
+# (subject, reply subject or None, raw header block "NATS/1.0\r\n...\r\n\r\n" or None, payload)
+Request = tuple[bytes, bytes | None, bytes | None, bytes]
+
+# (reply subject, JSON bytes)
+Reply = tuple[bytes, bytes]
+
+# Every request subject of mq9 starts with this; the broker alone receives what is published below it.
+REQUEST_PREFIX = b"$mq9.AI."
+
+
+class ClientConnection(Protocol):
+    """One client, as the handler of its requests sees it. Usable as a dictionary key."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended: replies to it go nowhere."""
+
+    def send_replies(self, replies: list[Reply]) -> None:
+        """Deliver replies to this connection's own matching subscriptions, and to nobody else.
+
+        All of them are joined and written together. A reply that no subscription of this connection
+        matches is dropped.
+        """
+
+
+class Handler(Protocol):
+    """What carries out requests below `$mq9.AI.`."""
+
+    def handle(self, connection: ClientConnection, requests: list[Request]) -> None:
+        """Carry out requests of one connection, in the order in which they were sent.
+
+        Called synchronously, with all that one read of the socket brought in (at most a few hundred at a
+        time). Answers with `connection.send_replies`, now or later.
+        """
+
+    def connection_closed(self, connection: ClientConnection) -> None:
+        """Forget a connection: called once, when it has ended for whatever reason."""
