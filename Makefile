@@ -1,0 +1,49 @@
+# mq9: one definition in spec/, everything else follows from it. `make help` lists the commands.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+export UV_PYTHON_DOWNLOADS := never
+export MQ9_DEMO_INPUT := $(INPUT)
+DOTNET := if ! command -v dotnet >/dev/null && [ -f ../shared/toolchains/dotnet.sh ]; then . ../shared/toolchains/dotnet.sh; fi;
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup generate check test conformance bench package docs demo lock clean
+help:  ## Lists these commands.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +(.*)/  make \1|\2/' | column -t -s '|'
+
+setup: $(READY)  ## Makes .venv from uv.lock; nothing global is touched.
+$(READY): uv.lock pyproject.toml $(wildcard */pyproject.toml sdks/python/pyproject.toml)
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip --disable-pip-version-check -q install uv==$(UV_VERSION); }
+	$(BIN)/uv -q sync --frozen --all-packages --all-groups && touch $(READY)
+
+generate: $(READY)  ## Renders everything that comes from spec/.
+	@$(BIN)/mq9-codegen generate
+
+check: $(READY)  ## Fails when generated files differ from spec/, or the spec breaks its rules.
+	@$(BIN)/mq9-codegen lint && $(BIN)/mq9-codegen check && $(BIN)/mq9-codegen diff --against released
+
+test: $(READY)  ## Everything: drift, linters, all tests, conformance, mutants, the demo. STRICT=1: NOT RUN is a failure.
+	@$(DOTNET) $(BIN)/python tools/suite.py $(if $(STRICT),--strict) $(if $(ONLY),--only "$(ONLY)")
+
+conformance: $(READY)  ## Replays every scenario against every SDK and prints the matrix.
+	@$(DOTNET) $(BIN)/mq9-conformance run $(if $(STRICT),--strict)
+
+bench: $(READY)  ## Measures the broker beside a real NATS server with JetStream, in one run.
+	@$(BIN)/python bench/compare.py
+
+package: $(READY)  ## Builds wheels and source archives of every Python package into dist/.
+	@$(BIN)/uv -q build --all-packages --out-dir dist && ls dist
+
+docs: $(READY)  ## Renders the reference pages, the JSON Schemas and the AsyncAPI document.
+	@for t in json-schema docs asyncapi; do $(BIN)/mq9-codegen generate --target $$t || exit 1; done
+
+demo: $(READY) generate  ## Agents at work: six processes, one conversation. INPUT=file-or-folder gives them your own text.
+	@$(BIN)/python demo/run.py
+
+lock: $(READY)  ## Moves every dependency to its newest version and writes uv.lock.
+	$(BIN)/uv lock --upgrade && $(MAKE) setup
+
+clean:  ## Removes the environment, caches and reports.
+	rm -rf .venv .cache build dist reports .tox .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,194 @@
+"""Runs everything that `make test` promises and closes with one line over all of it.
+
+Each stage is a command. Stages that write a JUnit file are counted by its cases, others count as one. A stage whose tools are missing is
+shown as NOT RUN with the reason and counts as skipped, or, with --strict, as failed. Output of a stage that fails is printed whole; all output is kept in
+reports/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REPORTS = ROOT / "reports"
+BIN = ROOT / ".venv" / "bin"
+SOURCES = ["codegen", "broker", "conformance", "sdks/python", "bench", "demo", "tools", "tests"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the suite.
+
+    Attributes:
+        name: What the closing table calls it.
+        command: The command, its first word looked up in .venv/bin first.
+        junit: Glob below reports/ of the JUnit files it writes; empty if it counts as one.
+        needs: Programs without which it can't run.
+        alone: Runs with nothing beside it, because it uses both cores itself.
+        timeout: Seconds after which it is ended and has failed.
+    """
+
+    name: str
+    command: list[str]
+    junit: str = ""
+    needs: list[str] = field(default_factory=list)
+    alone: bool = False
+    timeout: int = 900
+
+
+def pytest_stage(name: str, *paths: str, needs: list[str] | None = None, timeout: int = 900, workers: int = 0) -> Stage:
+    """A stage that runs pytest over paths."""
+    parallel = ["-n", str(workers)] if workers else []
+    command = ["pytest", "-q", *parallel, f"--junitxml={REPORTS}/{name}.xml", *paths]
+    return Stage(name, command, junit=f"{name}.xml", needs=needs or [], timeout=timeout)
+
+
+STAGES = [
+    Stage("generated-files", ["mq9-codegen", "check"]),
+    Stage("spec-lint", ["mq9-codegen", "lint"]),
+    Stage("spec-diff", ["mq9-codegen", "diff", "--against", "released"]),
+    Stage("ruff", ["ruff", "check", "."]),
+    Stage("ruff-format", ["ruff", "format", "--check", "."]),
+    Stage("mypy-codegen", ["mypy", "codegen/src"]),
+    Stage("mypy-broker", ["mypy", "broker/src"]),
+    Stage("mypy-conformance", ["mypy", "conformance/src"]),
+    Stage("mypy-sdk", ["mypy", "sdks/python/src"]),
+    Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
+    pytest_stage("codegen", "codegen/tests", needs=["go", "cargo", "node", "npm"], timeout=1200),
+    pytest_stage("broker", "broker/tests", timeout=1200),
+    pytest_stage("conformance-runner", "conformance/tests"),
+    pytest_stage("sdk-python", "sdks/python/tests"),
+    pytest_stage("repository", "tests", timeout=600),
+    Stage(
+        "sdk-python-3.10-to-3.13",
+        ["python", "tools/tox_all.py", str(REPORTS)],
+        junit="tox-*.xml",
+        alone=True,
+        timeout=1200,
+    ),
+    Stage("conformance", ["mq9-conformance", "run"], junit="conformance/junit.xml", alone=True, timeout=1200),
+    Stage("mutants", ["mq9-conformance", "mutants"], alone=True, timeout=1200),
+    Stage("package", ["uv", "-q", "build", "--all-packages", "--out-dir", str(REPORTS / "dist")]),
+    Stage("demo", ["python", "demo/run.py"], alone=True, timeout=180),
+]
+
+
+@dataclass
+class Outcome:
+    """What came of a stage."""
+
+    stage: Stage
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    note: str = ""
+
+
+def count_junit(pattern: str, started: float) -> tuple[int, int, int]:
+    """Adds up the JUnit files that a stage wrote since it began."""
+    passed = failed = skipped = 0
+    for path in sorted(REPORTS.glob(pattern)):
+        if path.stat().st_mtime < started:
+            continue
+        for suite in ElementTree.parse(path).getroot().iter("testsuite"):  # noqa: S314 - our own reports
+            if suite.find("testsuite") is not None:
+                continue
+            total = int(suite.get("tests", 0))
+            bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            left_out = int(suite.get("skipped", 0))
+            passed, failed, skipped = passed + total - bad - left_out, failed + bad, skipped + left_out
+    return passed, failed, skipped
+
+
+def run(stage: Stage, strict: bool) -> Outcome:
+    """Runs one stage, its output into reports/<name>.log."""
+    missing = [tool for tool in stage.needs if shutil.which(tool) is None]
+    if missing:
+        note = f"NOT RUN: {', '.join(missing)} not found on PATH"
+        return Outcome(stage, 0, int(strict), int(not strict), 0.0, note)
+    started, wall = time.time() - 1, time.monotonic()
+    log = REPORTS / f"{stage.name}.log"
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "STRICT": "1" if strict else ""}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            stage.command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(stage.timeout)
+            note = "" if code == 0 else f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            code, note = process.wait(), f"ended after {stage.timeout} s"
+    seconds = time.monotonic() - wall
+    passed, failed, skipped = count_junit(stage.junit, started) if stage.junit else (int(code == 0), int(code != 0), 0)
+    if code != 0 and failed == 0:
+        failed = 1
+    if passed + failed == 0:
+        failed, note = 1, "nothing ran"
+    if strict and skipped:
+        failed, skipped, note = failed + skipped, 0, f"{skipped} NOT RUN"
+    return Outcome(stage, passed, failed, skipped, seconds, note)
+
+
+def show(outcome: Outcome) -> None:
+    """Prints a line for a stage, and all of its output if it failed."""
+    verdict = "FAIL" if outcome.failed else ("ok" if outcome.passed else "----")
+    print(
+        f"{verdict:4} {outcome.stage.name:26} {outcome.passed:5} passed {outcome.failed:4} failed "
+        f"{outcome.skipped:4} skipped {outcome.seconds:7.1f} s  {outcome.note}",
+        flush=True,
+    )
+    log = REPORTS / f"{outcome.stage.name}.log"
+    if outcome.failed and log.exists():
+        lines = log.read_text(errors="replace").splitlines()
+        print("\n".join(f"     | {line}" for line in lines[-200:]), flush=True)
+
+
+def main() -> int:
+    """Runs the suite; the exit code is 0 when nothing failed."""
+    parser = argparse.ArgumentParser(prog="make test", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--strict", action="store_true", help="what could not run is a failure")
+    parser.add_argument("--only", default="*", metavar="GLOBS", help="stages to run, by name; several with blanks between")
+    parser.add_argument("--list", action="store_true", help="list the stages and leave")
+    options = parser.parse_args()
+    stages = [stage for stage in STAGES if any(fnmatch(stage.name, glob) for glob in options.only.split())]
+    if options.list:
+        print("\n".join(f"{stage.name:26} {' '.join(stage.command)}" for stage in stages))
+        return 0
+    REPORTS.mkdir(exist_ok=True)
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        futures = [pool.submit(run, stage, options.strict) for stage in stages if not stage.alone]
+        for future in as_completed(futures):
+            outcomes.append(future.result())
+            show(outcomes[-1])
+    for stage in stages:
+        if stage.alone:
+            outcomes.append(run(stage, options.strict))
+            show(outcomes[-1])
+    passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
+    if not outcomes:
+        print(f"no stage matches {options.only!r}; --list names them")
+        failed = 1
+    bad = [o.stage.name for o in outcomes if o.failed]
+    print(f"\n{len(outcomes)} stages in {time.monotonic() - started:.0f} s" + (f"; failed: {', '.join(bad)}" if bad else ""))
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
