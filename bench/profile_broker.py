@@ -1,0 +1,97 @@
+"""Where the broker's time goes under one of the loads of compare.py: its busiest functions and lines.
+
+py-spy samples the running broker from outside, so that small functions cost what they always cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections import Counter
+from pathlib import Path
+
+from compare import BATCH, CONNECTIONS, WINDOW
+from harness import SCRIPTS, BenchmarkError, Load, Mq9Broker, mq9_request, run_load
+
+LOADS = ("send", "workers", "readers")
+
+
+async def _load(broker: Mq9Broker, address: str, name: str, messages: int) -> Load:
+    if name == "send":
+        subject = f"$mq9.AI.MSG.SEND.{address}"
+        return await run_load(
+            broker, "request", subject=subject, window=WINDOW, total=messages, connections=CONNECTIONS
+        )
+    options: dict[str, object] = {"mailbox": address, "batch": BATCH, "connections": CONNECTIONS}
+    if name == "workers":
+        return await run_load(broker, "fetch", group="shared", lease_ms=60_000, total=messages, **options)
+    return await run_load(
+        broker, "fetch", group="own{c}", settle="ack-last", total=messages // CONNECTIONS, **options
+    )
+
+
+def _print_table(title: str, counts: Counter[str], samples: int, rows: int) -> None:
+    print(f"\n{title}")
+    for name, count in counts.most_common(rows):
+        print(f"{count / samples:7.1%}  {name}")
+
+
+def report(raw: str, rows: int) -> None:
+    """Print functions by own and by whole time, and lines by own time, from py-spy's raw format."""
+    own, whole, lines = Counter[str](), Counter[str](), Counter[str]()
+    samples = 0
+    for record in raw.splitlines():
+        stack, _, count_text = record.rpartition(" ")
+        count = int(count_text)
+        frames = stack.split(";")
+        functions = [frame.rpartition(":")[0] for frame in frames]
+        samples += count
+        own[functions[-1]] += count
+        lines[frames[-1]] += count
+        for function in set(functions):
+            whole[function] += count
+    if not samples:
+        raise BenchmarkError("py-spy saw nothing: was the broker idle?")
+    _print_table("Own time, by function", own, samples, rows)
+    _print_table("Whole time, by function", whole, samples, rows)
+    _print_table("Own time, by line", lines, samples, rows)
+
+
+async def profile(name: str, messages: int, rows: int, native: bool) -> None:
+    """Fill a mailbox, then sample the broker while the load runs."""
+    async with Mq9Broker() as broker:
+        client = await broker.connect()
+        address = str((await mq9_request(client, "MAILBOX.CREATE"))["mail_address"])
+        if name != "send":
+            await _load(broker, address, "send", messages)
+        raw = broker.folder / "profile.raw"
+        options = ["--rate", "500", "--format", "raw", "--output", str(raw), "--pid", str(broker.pid)]
+        command = [str(SCRIPTS / "py-spy"), "record", *options, *(["--native"] if native else [])]
+        sampler = await asyncio.create_subprocess_exec(
+            *command, "--duration", "60", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+        )
+        await asyncio.sleep(0.7)  # until it has attached
+        load = await _load(broker, address, name, messages)
+        sampler.send_signal(2)
+        await asyncio.wait_for(sampler.wait(), 30)
+        await client.close()
+        report(await asyncio.to_thread(raw.read_text), rows)
+    print(f"\n{load.per_second:,.0f} messages/s (sampled), server CPU {load.server_us:.2f} µs a message")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("load", choices=LOADS)
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=25)
+    parser.add_argument("--native", action="store_true", help="show the frames of C extensions too")
+    arguments = parser.parse_args()
+    if not Path(SCRIPTS / "py-spy").exists():
+        sys.exit("no py-spy in .venv: make setup")
+    try:
+        asyncio.run(profile(arguments.load, arguments.messages, arguments.rows, arguments.native))
+    except BenchmarkError as error:
+        sys.exit(f"profile failed: {error}")

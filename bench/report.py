@@ -1,0 +1,135 @@
+"""Turns the figures into Markdown tables, files of results, and the marked sections of README.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness import BENCH, BenchmarkError, Series
+
+README = BENCH / "README.md"
+RESULTS = BENCH / "results"
+NAMES = {"jetstream": "JetStream", "mq9": "mq9"}
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _head(*cells: str) -> list[str]:
+    return [_row(*cells), "|" + "---|" * len(cells)]
+
+
+def _machine(facts: dict[str, str]) -> str:
+    return "Machine: " + "; ".join(f"{name} {value}" for name, value in facts.items()) + "."
+
+
+def _compare(results: dict[str, Any]) -> str:
+    lines = [
+        f"{results['rounds']} interleaved rounds of {results['messages']:,} messages; "
+        "medians (least to greatest).",
+        "",
+        *_head(
+            "",
+            "system",
+            "messages/s",
+            "server CPU, µs a message",
+            "p50, ms",
+            "p99, ms",
+            "server, cores",
+            "generator, cores",
+        ),
+    ]
+    for comparison in results["comparisons"].values():
+        for system, figures in comparison["systems"].items():
+            series = {name: Series(values) for name, values in figures.items()}
+            lines.append(
+                _row(
+                    comparison["title"],
+                    NAMES[system],
+                    series["per_second"].text(),
+                    series["server_us"].text(digits=2),
+                    series["p50_ms"].text(digits=2),
+                    series["p99_ms"].text(digits=2),
+                    series["server_share"].text(digits=2),
+                    series["generator_share"].text(digits=2),
+                )
+            )
+    lines += ["", *_head("", "mq9 : JetStream, messages/s", "target", "", "CPU a message, JetStream : mq9")]
+    for comparison in results["comparisons"].values():
+        met = "met" if comparison["met"] else "MISSED"
+        ratio, target, cpu = comparison["ratio"], comparison["target"], comparison["cpu_ratio"]
+        lines.append(_row(comparison["title"], f"{ratio:.2f}", f"{target:.1f}", met, f"{cpu:.2f}"))
+    resident = ", ".join(
+        f"{NAMES[system]} {value:.0f} MB" for system, value in results["resident_mb"].items()
+    )
+    return "\n".join([*lines, "", f"Resident memory after the last round: {resident}."])
+
+
+def _flat(results: dict[str, Any]) -> str:
+    lines = _head(
+        "mailbox",
+        "FETCH",
+        "leased: p50, ms",
+        "p99, ms",
+        "first, ms",
+        "times base",
+        "without lease: p50, ms",
+        "p99, ms",
+        "first, ms",
+        "times base",
+    )
+    for row in results["rows"]:
+        cells: list[object] = [row["title"], row["batch"]]
+        for kind in ("leased", "plain"):
+            figures = row[kind]
+            times = "" if figures["times_base"] is None else f"{figures['times_base']:.2f}"
+            cells += [*(f"{figures[f'cycle_{name}_ms']:.3f}" for name in ("p50", "p99", "first")), times]
+        lines.append(_row(*cells))
+    return "\n".join(
+        ["FETCH + ACK on one connection; a base is the first case with the same FETCH size.", "", *lines]
+    )
+
+
+def render(results: dict[str, Any]) -> dict[str, str]:
+    """The tables, by the name of the marker they stand between."""
+    tables = {"machine": _machine(results["machine"])}
+    if "compare" in results:
+        tables["compare"] = _compare(results["compare"])
+    if "flat" in results:
+        tables["flat"] = _flat(results["flat"])
+    return tables
+
+
+def missed(results: dict[str, Any]) -> list[str]:
+    """The figures that miss their target."""
+    lines = []
+    for comparison in results.get("compare", {}).get("comparisons", {}).values():
+        if not comparison["met"]:
+            lines.append(
+                f"{comparison['title']}: {comparison['ratio']:.2f} instead of {comparison['target']:.1f}"
+            )
+    flat = results.get("flat", {"rows": []})
+    for row in flat["rows"]:
+        for kind in ("leased", "plain"):
+            times = row[kind]["times_base"]
+            if times is not None and times > flat["limit"]:
+                lines.append(f"FETCH {row['batch']}, {kind}, {row['title']}: {times:.1f} times the base")
+    return lines
+
+
+def write(results: dict[str, Any], tables: dict[str, str]) -> None:
+    """Write results/<part>.json and replace what stands between the markers in README.md."""
+    RESULTS.mkdir(exist_ok=True)
+    text = README.read_text()
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->"
+        before, found, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found or not found_end:
+            raise BenchmarkError(f"{README} has no markers {begin.strip()} and {end}")
+        text = before + begin + table + "\n" + end + after
+        if name in results:
+            part = {"machine": results["machine"], name: results[name]}
+            (RESULTS / f"{name}.json").write_text(json.dumps(part, indent=1) + "\n")
+    README.write_text(text)
