@@ -1,4 +1,4 @@
-"""The work that the demo's agents do, as plain functions: the agents call them, and so does the check at the end."""
+"""The work that the demo's agents do, as plain functions, which the check at the end calls too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ def count(text: str) -> dict[str, Any]:
     words = re.findall(r"\w+", text)
     frequent = Counter(word.lower() for word in words if len(word) > 3)
     top = sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[:5]
-    return {"lines": text.count("\n"), "words": len(words), "characters": len(text), "frequent": [list(t) for t in top]}
+    return {
+        "lines": text.count("\n"),
+        "words": len(words),
+        "characters": len(text),
+        "frequent": [list(t) for t in top],
+    }
 
 
 def locate(text: str) -> dict[str, Any]:

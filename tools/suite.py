@@ -1,8 +1,8 @@
 """Runs everything that `make test` promises and closes with one line over all of it.
 
-Each stage is a command. Stages that write a JUnit file are counted by its cases, others count as one. A stage whose tools are missing is
-shown as NOT RUN with the reason and counts as skipped, or, with --strict, as failed. Output of a stage that fails is printed whole; all output is kept in
-reports/.
+Each stage is a command. Stages that write a JUnit file are counted by its cases, others count as one. A stage
+whose tools are missing is shown as NOT RUN with the reason and counts as skipped or, with --strict, as failed.
+The output of a stage that fails is printed; all output is kept in reports/.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -47,7 +47,9 @@ class Stage:
     timeout: int = 900
 
 
-def pytest_stage(name: str, *paths: str, needs: list[str] | None = None, timeout: int = 900, workers: int = 0) -> Stage:
+def pytest_stage(
+    name: str, *paths: str, needs: list[str] | None = None, timeout: int = 900, workers: int = 0
+) -> Stage:
     """A stage that runs pytest over paths."""
     parallel = ["-n", str(workers)] if workers else []
     command = ["pytest", "-q", *parallel, f"--junitxml={REPORTS}/{name}.xml", *paths]
@@ -102,7 +104,7 @@ def count_junit(pattern: str, started: float) -> tuple[int, int, int]:
     for path in sorted(REPORTS.glob(pattern)):
         if path.stat().st_mtime < started:
             continue
-        for suite in ElementTree.parse(path).getroot().iter("testsuite"):  # noqa: S314 - our own reports
+        for suite in ElementTree.parse(path).getroot().iter("testsuite"):
             if suite.find("testsuite") is not None:
                 continue
             total = int(suite.get("tests", 0))
@@ -120,10 +122,19 @@ def run(stage: Stage, strict: bool) -> Outcome:
         return Outcome(stage, 0, int(strict), int(not strict), 0.0, note)
     started, wall = time.time() - 1, time.monotonic()
     log = REPORTS / f"{stage.name}.log"
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "STRICT": "1" if strict else ""}
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "STRICT": "1" if strict else "",
+    }
     with log.open("wb") as out:
         process = subprocess.Popen(
-            stage.command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            stage.command,
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
         try:
@@ -133,7 +144,9 @@ def run(stage: Stage, strict: bool) -> Outcome:
             os.killpg(process.pid, signal.SIGKILL)
             code, note = process.wait(), f"ended after {stage.timeout} s"
     seconds = time.monotonic() - wall
-    passed, failed, skipped = count_junit(stage.junit, started) if stage.junit else (int(code == 0), int(code != 0), 0)
+    passed, failed, skipped = (
+        count_junit(stage.junit, started) if stage.junit else (int(code == 0), int(code != 0), 0)
+    )
     if code != 0 and failed == 0:
         failed = 1
     if passed + failed == 0:
@@ -161,7 +174,9 @@ def main() -> int:
     """Runs the suite; the exit code is 0 when nothing failed."""
     parser = argparse.ArgumentParser(prog="make test", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--strict", action="store_true", help="what could not run is a failure")
-    parser.add_argument("--only", default="*", metavar="GLOBS", help="stages to run, by name; several with blanks between")
+    parser.add_argument(
+        "--only", default="*", metavar="GLOBS", help="stages to run, by name; several with blanks between"
+    )
     parser.add_argument("--list", action="store_true", help="list the stages and leave")
     options = parser.parse_args()
     stages = [stage for stage in STAGES if any(fnmatch(stage.name, glob) for glob in options.only.split())]
@@ -180,12 +195,17 @@ def main() -> int:
         if stage.alone:
             outcomes.append(run(stage, options.strict))
             show(outcomes[-1])
-    passed, failed, skipped = (sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped"))
+    passed, failed, skipped = (
+        sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped")
+    )
     if not outcomes:
         print(f"no stage matches {options.only!r}; --list names them")
         failed = 1
     bad = [o.stage.name for o in outcomes if o.failed]
-    print(f"\n{len(outcomes)} stages in {time.monotonic() - started:.0f} s" + (f"; failed: {', '.join(bad)}" if bad else ""))
+    print(
+        f"\n{len(outcomes)} stages in {time.monotonic() - started:.0f} s"
+        + (f"; failed: {', '.join(bad)}" if bad else "")
+    )
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 

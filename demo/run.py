@@ -1,0 +1,272 @@
+"""Runs the demo: starts a broker and agents as processes, lets them work, kills one, checks the outcome.
+
+Exit code 0: every result equals a direct computation, the order was kept, and the killed worker's task was
+taken over by its colleague.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import mq9
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT_SUFFIXES = {".md", ".txt", ".rst", ".yaml", ".py"}
+MOST_DOCUMENTS = 12
+LARGEST_DOCUMENT = 600_000
+WORKERS = {  # process: (card, seconds that a task takes)
+    "counter-1": ("mcp-wordcounter", 0.25),
+    "counter-2": ("mcp-wordcounter", 0.25),
+    "locator": ("lsp-tools", 0.05),
+    "outliner": ("neurolorap-code-collector", 0.05),
+}
+COLOURS = {
+    "broker": "dim",
+    "coordinator": "cyan",
+    "counter-1": "yellow",
+    "counter-2": "green",
+    "locator": "blue",
+    "outliner": "magenta",
+}
+
+
+@dataclass
+class Stage:
+    """The processes of the demo and what they told."""
+
+    console: Console
+    began: float = field(default_factory=time.monotonic)
+    processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    watchers: list[asyncio.Task[None]] = field(default_factory=list)
+    victim: str | None = None
+
+    def line(self, who: str, text: str) -> None:
+        """Prints a line of the timeline."""
+        colour = COLOURS.get(who, "bold")
+        self.console.print(f"{time.monotonic() - self.began:7.3f} s  ", end="", highlight=False)
+        self.console.print(f"{who:12}", style=colour, end="", highlight=False)
+        self.console.print(text, highlight=False, markup=False)
+
+    async def start(self, who: str, *command: str) -> asyncio.subprocess.Process:
+        """Starts a process of the demo with pipes to and from it."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=pipe, stdout=pipe, cwd=ROOT, limit=1 << 22
+        )
+        self.processes[who] = process
+        return process
+
+    async def start_agent(self, who: str, *arguments: str) -> None:
+        """Starts an agent and follows what it tells."""
+        process = await self.start(who, sys.executable, *arguments)
+        self.watchers.append(asyncio.create_task(self.follow(who, process)))
+
+    async def follow(self, who: str, process: asyncio.subprocess.Process) -> None:
+        """Puts a process's events on the timeline; kills the victim when it starts its second task."""
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            event = {"who": who, **json.loads(line)}
+            self.line(who, event["text"])
+            async with self.changed:
+                self.events.append(event)
+                if (
+                    self.victim is None
+                    and event["kind"] == "start"
+                    and who == "counter-1"
+                    and self.count("start", who) == 2
+                ):
+                    process.kill()
+                    self.victim = event["document"]
+                    self.line("", f"kill -9 counter-1, in the middle of {self.victim}; its lease runs on")
+                self.changed.notify_all()
+        code = await process.wait()
+        async with self.changed:
+            self.events.append({"who": who, "kind": "ended", "code": code})
+            self.changed.notify_all()
+
+    def count(self, kind: str, who: str | None = None) -> int:
+        """How many events of a kind there were, of all or of one process."""
+        return sum(e["kind"] == kind and who in (None, e["who"]) for e in self.events)
+
+    async def until(self, kind: str, times: int, seconds: float = 30.0) -> None:
+        """Waits for so many events of a kind; an agent that ends early is an error."""
+
+        def reached() -> bool:
+            unexpected = [e for e in self.events if e["kind"] == "ended" and e["code"] not in (0, -9)]
+            if unexpected:
+                who, code = unexpected[0]["who"], unexpected[0]["code"]
+                raise SystemExit(f"{who} ended with code {code}; its last words stand above")
+            return self.count(kind) >= times
+
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(reached), seconds)
+
+    def say(self, who: str, word: str) -> None:
+        """Writes a word on an agent's standard input."""
+        stdin = self.processes[who].stdin
+        assert stdin is not None
+        stdin.write(f"{word}\n".encode())
+
+    async def end(self) -> None:
+        """Ends every process that still runs, the broker last."""
+        for process in reversed(list(self.processes.values())):
+            if process.returncode is None:
+                process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), 5)
+                except asyncio.TimeoutError:
+                    process.kill()
+                    await process.wait()
+        await asyncio.gather(*self.watchers)
+
+
+def documents(given: str) -> list[Path]:
+    """The texts to work on: a file, the texts of a folder, or this project's own documents.
+
+    Raises:
+        SystemExit: Nothing readable is there.
+    """
+    place = Path(given).expanduser() if given else ROOT
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise SystemExit(f"INPUT={given}: no such file or folder")
+    suffixes = TEXT_SUFFIXES if given else {".md"}
+    skipped = {".venv", "node_modules", "build", "reports", "target", "dist"}
+    found = sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix in suffixes
+        and not any(part in skipped or part.startswith(".") for part in path.relative_to(place).parts)
+        and path.is_file()
+        and 0 < path.stat().st_size < LARGEST_DOCUMENT
+    )
+    if not found:
+        raise SystemExit(f"INPUT={given}: no texts ({', '.join(sorted(suffixes))}) in there")
+    step = max(1, len(found) // MOST_DOCUMENTS)
+    return [p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in found[::step][:MOST_DOCUMENTS]]
+
+
+async def register_cards(url: str) -> int:
+    """Puts the real cards into the registry, those of the workers aside."""
+    taken = {card for card, _ in WORKERS.values()}
+    lines = (ROOT / "demo" / "cards.jsonl").read_text(encoding="utf-8").splitlines()
+    cards = [card for card in map(json.loads, lines) if card["name"] not in taken]
+    async with await mq9.connect(url, name="catalogue") as client:
+        await asyncio.gather(*(client.agent_register(card["name"], card=card) for card in cards))
+    return len(cards)
+
+
+def verdicts(stage: Stage) -> list[tuple[str, bool, str]]:
+    """What the demo promises, whether it came true, and what was seen."""
+    starts = [e for e in stage.events if e["kind"] == "start" and e["who"].startswith("counter")]
+    order = [e["priority"] for e in starts if e["delivery"] == 1]
+    rank = {"critical": 0, "urgent": 1, "normal": 2}
+    again = [e for e in starts if e["document"] == stage.victim and e["delivery"] == 2]
+    final = next((e for e in stage.events if e["kind"] == "verdict"), None)
+    return [
+        (
+            "critical and urgent tasks overtook normal ones",
+            order == sorted(order, key=rank.__getitem__),
+            " > ".join(dict.fromkeys(order)),
+        ),
+        (
+            "the killed worker's task was taken over",
+            bool(again) and again[0]["who"] == "counter-2",
+            f"{stage.victim}, by {again[0]['who'] if again else 'nobody'}, delivery 2",
+        ),
+        (
+            "every result equals a direct computation",
+            bool(final and final["equal"]),
+            final["text"] if final else "no verdict",
+        ),
+    ]
+
+
+async def play(console: Console, texts: list[Path]) -> int:
+    """Plays the demo; gives the exit code."""
+    stage = Stage(console)
+    try:
+        broker = await stage.start(
+            "broker",
+            str(Path(sys.executable).parent / "mq9-broker"),
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "off",
+        )
+        assert broker.stdout is not None
+        ready = (await asyncio.wait_for(broker.stdout.readline(), 20)).decode().strip()
+        if not ready.startswith("mq9-broker ready"):
+            raise SystemExit("the broker did not start; its last words stand above")
+        url = ready.split("nats=")[1].split()[0]
+        stage.line("broker", ready)
+        stage.line("catalogue", f"{await register_cards(url)} real agent cards are in the registry")
+        for who, (card, think) in WORKERS.items():
+            await stage.start_agent(
+                who, "demo/agent.py", "--url", url, "--card", card, "--process", who, "--think", str(think)
+            )
+        await stage.start_agent("coordinator", "demo/coordinator.py", "--url", url, *map(str, texts))
+        await stage.until("ready", len(WORKERS))
+        stage.say("coordinator", "begin")
+        await stage.until("handed-out", 1)
+        stage.line("", "the workers come back")
+        for who in WORKERS:
+            stage.say(who, "work")
+        await stage.until("verdict", 1, 45)
+    finally:
+        await stage.end()
+    table = Table(
+        "promise",
+        "kept",
+        "seen",
+        title=f"{time.monotonic() - stage.began:.1f} s, {len(stage.events)} events",
+        title_justify="left",
+    )
+    results = verdicts(stage)
+    for promise, kept, seen in results:
+        table.add_row(promise, "yes" if kept else "NO", seen)
+    console.print()
+    console.print(table)
+    return 0 if all(kept for _, kept, _ in results) else 1
+
+
+def main() -> int:
+    """Reads the options and plays the demo."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument(
+        "--input",
+        default=os.environ.get("MQ9_DEMO_INPUT", ""),
+        metavar="PLACE",
+        help="a file or folder to work on (default: this project's documents)",
+    )
+    options = parser.parse_args()
+    try:
+        return asyncio.run(play(Console(), documents(options.input)))
+    except KeyboardInterrupt:
+        print("\ninterrupted; all processes were ended", file=sys.stderr)
+        return 130
+    except asyncio.TimeoutError:
+        print(
+            "the demo did not get on within its time; the timeline above shows how far it came",
+            file=sys.stderr,
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
