@@ -1,0 +1,20 @@
+"""Bounds which the broker's options set."""
+
+import msgspec
+
+
+class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of every mailbox and of replies; replicas must agree on them."""
+
+    max_messages: int = 0
+    """Messages of one mailbox, delayed ones included; 0 = unlimited."""
+    max_bytes: int = 0
+    """Bytes (payload and header block) of one mailbox, delayed messages included; 0 = unlimited."""
+    max_delayed: int = 0
+    """Delayed messages of one mailbox; 0 = unlimited."""
+    max_dedup_ids: int = 0
+    """Remembered dedup-ids of one mailbox; 0 = unlimited."""
+    max_groups: int = 1_000
+    """Consumer groups of one mailbox; 0 = unlimited."""
+    max_reply: int = 1_048_576
+    """Bytes after which a reply with several items ends; one item always fits."""

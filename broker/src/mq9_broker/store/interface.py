@@ -1,0 +1,37 @@
+"""What the engine needs of a store: ordered keys, atomic batches, range scans, range delete."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Batch(NamedTuple):
+    """Changes that take effect together or not at all; ranges are deleted before keys are written."""
+
+    delete_ranges: Sequence[tuple[bytes, bytes]]
+    """(first key, first key not deleted)."""
+    writes: Sequence[tuple[bytes, bytes | None]]
+    """(key, value), None deletes. A key appears once."""
+
+
+class Store(Protocol):
+    """An ordered key-value store; keys compare as bytes."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``."""
+        ...
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Ascending (key, value) with start <= key < end. Not used across a `write`."""
+        ...
+
+    def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """The greatest (key, value) with start <= key < end."""
+        ...
+
+    def write(self, batch: Batch) -> None:
+        """Applies the batch atomically."""
+        ...
+
+    def close(self) -> None:
+        """Releases everything; the store is not used afterwards."""
+        ...
