@@ -45,7 +45,7 @@ def report(raw: str, rows: int) -> None:
         stack, _, count_text = record.rpartition(" ")
         count = int(count_text)
         frames = stack.split(";")
-        functions = [frame.rpartition(":")[0] for frame in frames]
+        functions = [frame.rpartition(":")[0] + ")" for frame in frames]
         samples += count
         own[functions[-1]] += count
         lines[frames[-1]] += count
