@@ -1,7 +1,7 @@
 """Runs everything that `make test` promises and closes with one line over all of it.
 
-Each stage is a command. Stages that write a JUnit file are counted by its cases, others count as one. A stage
-whose tools are missing is shown as NOT RUN with the reason and counts as skipped or, with --strict, as failed.
+Each stage is a command. Stages that write a JUnit file are counted by its cases, others count as one. One
+whose tools are missing is NOT RUN, with the reason, and counts as skipped or, with --strict, as failed.
 The output of a stage that fails is printed; all output is kept in reports/.
 """
 
