@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from mq9_broker.engine.commands import Command, Fetch
+from mq9_broker._generated.commands import MsgFetch
+from mq9_broker.engine.commands import Command
 from mq9_broker.engine.effects import DeadLetter, Effect
 from mq9_broker.engine.limits import EngineLimits
 from mq9_broker.store import Store
@@ -76,11 +77,11 @@ class Engine:
         """
         raise NotImplementedError
 
-    def read_fetch(self, time_ms: int, command: Fetch) -> FetchRead:
+    def read_fetch(self, time_ms: int, command: MsgFetch) -> FetchRead:
         """Like `read`, with what the shell needs for un-leased batches and for waiting."""
         raise NotImplementedError
 
-    def fetch_is_write(self, command: Fetch) -> bool:
+    def fetch_is_write(self, command: MsgFetch) -> bool:
         """Tells whether this FETCH has to go through `apply` now: it leases, resets, or creates its group.
 
         Judged by the state after all that was applied so far, so apply what stands before it first.
