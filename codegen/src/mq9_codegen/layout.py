@@ -1,0 +1,249 @@
+"""The one width-aware layout helper: breaks calls, signatures, lists and literals as the formatters of languages do.
+
+ruff format, prettier and rustfmt agree on the rule that matters: what fits on the line stays on it, else every item of the
+outermost bracket gets a line of its own, with a trailing comma, and the rule starts again inside. A template therefore
+builds a small document of nested groups and asks for it to be laid out; it never counts columns. What differs between
+languages is data (`Style`): the width, the indentation, the narrower bounds that rustfmt puts on what stands between two
+brackets, and whether a trailing comma is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one language breaks lines.
+
+    Attributes:
+        width: The longest line, in columns.
+        indent: One level of indentation.
+        tab_width: Columns of a tab, if `indent` has tabs.
+        trailing: What follows the last item of a broken group.
+        inner: For kinds of groups (see `Group.kind`), the longest text between the brackets that may stay on one line.
+        split_strings: Whether adjacent literals in parentheses are one string, so that a long literal may be cut.
+    """
+
+    width: int = 100
+    indent: str = "    "
+    tab_width: int = 4
+    trailing: str = ","
+    inner: tuple[tuple[str, int], ...] = ()
+    split_strings: bool = False
+
+    def columns(self, text: str) -> int:
+        """Columns of a text without line breaks; East Asian wide characters take two, as formatters count them."""
+        return (
+            len(text.expandtabs(self.tab_width))
+            if text.isascii()
+            else sum(_columns(c, self.tab_width) for c in text)
+        )
+
+    def inner_width(self, kind: str) -> int:
+        """The longest text that a group of this kind may have between its brackets on one line."""
+        return dict(self.inner).get(kind, self.width)
+
+
+def _columns(char: str, tab_width: int) -> int:
+    import unicodedata  # noqa: PLC0415 - rare: only text that is not ASCII
+
+    if char == "\t":
+        return tab_width
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Cf", "Me", "Mn"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items between brackets: on one line if they fit, else one a line.
+
+    Attributes:
+        open: The text up to and with the opening bracket.
+        items: What stands between.
+        close: The closing bracket and what belongs to it.
+        separator: What stands between two items.
+        pad: What stands inside the brackets when all is on one line (`{ a }`).
+        kind: Names the bound of `Style.inner` that applies (`call`, `array`, `struct`, ...).
+        trailing: Whether the separator follows the last item of a broken group; None = as the style says.
+        force: Break even if it fits.
+    """
+
+    open: str
+    items: tuple[Doc, ...]
+    close: str
+    separator: str = ","
+    pad: str = ""
+    kind: str = "call"
+    trailing: bool | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Parts that follow each other without a space."""
+
+    parts: tuple[Doc, ...]
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A string literal, whole, and the same in pieces that may stand on lines of their own."""
+
+    whole: str
+    text: str
+    quote: object = None
+
+
+Doc = Union[str, Group, Concat, Literal]
+
+
+def flat(doc: Doc) -> str | None:
+    """The document on one line, or None if something in it must be broken."""
+    if isinstance(doc, str):
+        return None if "\n" in doc else doc
+    if isinstance(doc, Literal):
+        return doc.whole
+    if isinstance(doc, Concat):
+        parts = [flat(part) for part in doc.parts]
+        return None if None in parts else "".join(part for part in parts if part is not None)
+    if doc.force and doc.items:
+        return None
+    items = [flat(item) for item in doc.items]
+    if None in items:
+        return None
+    inner = f"{doc.separator} ".join(item for item in items if item is not None)
+    return f"{doc.open}{doc.pad}{inner}{doc.pad}{doc.close}" if inner else f"{doc.open}{doc.close}"
+
+
+def lay_out(doc: Doc, style: Style, level: int = 0, first: int | None = None, last: int = 0) -> str:
+    """Lays a document out.
+
+    Args:
+        doc: The document.
+        style: How the language breaks lines.
+        level: The indentation of the line that the document stands on, in levels.
+        first: The column where the document starts on its first line; None = right after the indentation.
+        last: Columns that must stay free behind the document's last line.
+
+    Returns:
+        The text; lines after the first are indented, the first is not.
+    """
+    margin = style.indent * level
+    column = style.columns(margin) if first is None else first
+    return _lay_out(doc, style, level, column, last)
+
+
+def _fits(doc: Doc, style: Style, column: int, last: int) -> str | None:
+    text = flat(doc)
+    if text is None or column + style.columns(text) + last > style.width:
+        return None
+    return text if _inner_fits(doc, style) else None
+
+
+def _inner_fits(doc: Doc, style: Style) -> bool:
+    if isinstance(doc, Concat):
+        return all(_inner_fits(part, style) for part in doc.parts)
+    if not isinstance(doc, Group):
+        return True
+    text = flat(doc) or ""
+    inner = style.columns(text) - style.columns(doc.open) - style.columns(doc.close) - 2 * len(doc.pad)
+    return inner <= style.inner_width(doc.kind) and all(_inner_fits(item, style) for item in doc.items)
+
+
+def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
+    text = _fits(doc, style, column, last)
+    if text is not None:
+        return text
+    if isinstance(doc, str):
+        return doc
+    if isinstance(doc, Literal):
+        return _lay_out_literal(doc, style, level)
+    if isinstance(doc, Concat):
+        return _lay_out_concat(doc, style, level, column, last)
+    inside = style.indent * (level + 1)
+    start = style.columns(inside)
+    trailing = bool(style.trailing) if doc.trailing is None else doc.trailing
+    lines = [doc.open]
+    for index, item in enumerate(doc.items):
+        is_last = index == len(doc.items) - 1
+        separator = doc.separator if not is_last or trailing else ""
+        lines.append(inside + _lay_out(item, style, level + 1, start, len(separator)) + separator)
+    lines.append(style.indent * level + doc.close)
+    return "\n".join(lines)
+
+
+def _lay_out_concat(doc: Concat, style: Style, level: int, column: int, last: int) -> str:
+    # The space that a part must leave free is what follows it up to the next place where a line may break: of a group
+    # that will be broken, that is its opening bracket.
+    result: list[str] = []
+    for index, part in enumerate(doc.parts):
+        after = (
+            last
+            if index == len(doc.parts) - 1
+            else _head(doc.parts[index + 1 :], style)
+            + (last if all(isinstance(rest, str) for rest in doc.parts[index + 1 :]) else 0)
+        )
+        text = _lay_out(part, style, level, column, after)
+        result.append(text)
+        lines = text.split("\n")
+        column = style.columns(lines[-1]) if len(lines) > 1 else column + style.columns(text)
+    return "".join(result)
+
+
+def _head(parts: Sequence[Doc], style: Style) -> int:
+    total = 0
+    for part in parts:
+        if isinstance(part, str):
+            total += style.columns(part)
+        elif isinstance(part, Literal):
+            return total + style.columns(part.whole)
+        else:
+            return total + (style.columns(part.open) if isinstance(part, Group) else _head(part.parts, style))
+    return total
+
+
+def _lay_out_literal(doc: Literal, style: Style, level: int) -> str:
+    if not style.split_strings or not callable(doc.quote):
+        return doc.whole
+    inside = style.indent * (level + 1)
+    room = style.width - style.columns(inside)
+    pieces: list[str] = []
+    rest = doc.text
+    while rest:
+        # The longest start of the rest that fits, cut after a space where there is one.
+        length = len(rest)
+        while length > 1 and style.columns(doc.quote(rest[:length])) > room:
+            length = max(1, min(length - 1, length * room // max(1, style.columns(doc.quote(rest[:length])))))
+        if length < len(rest) and " " in rest[1:length]:
+            length = rest.rindex(" ", 1, length) + 1
+        pieces.append(doc.quote(rest[:length]))
+        rest = rest[length:]
+    return "(\n" + "".join(f"{inside}{piece}\n" for piece in pieces) + style.indent * level + ")"
+
+
+def group(open_: str, items: Iterable[Doc], close: str, **options: object) -> Group:
+    """Builds a `Group` from any iterable of items."""
+    return Group(open_, tuple(items), close, **options)  # type: ignore[arg-type]
+
+
+def align(rows: Iterable[Sequence[str]], gap: str = " ") -> list[str]:
+    """Pads all columns but the last to equal width, as gofmt does with adjacent fields; empty last cells add nothing."""
+    table = [list(row) for row in rows]
+    widths: dict[int, int] = {}
+    for row in table:
+        filled = max((i for i, cell in enumerate(row) if cell), default=0)
+        for index, cell in enumerate(row[:filled]):
+            widths[index] = max(widths.get(index, 0), len(cell))
+    lines: list[str] = []
+    for row in table:
+        filled = max((i for i, cell in enumerate(row) if cell), default=0)
+        lines.append(
+            gap.join(
+                [cell.ljust(widths[i]) for i, cell in enumerate(row[:filled])] + row[filled : filled + 1]
+            )
+        )
+    return lines
