@@ -56,6 +56,7 @@ def render_models(spec: Spec, target: Target, options: Mapping[str, Any]) -> str
 @functools.cache
 def _generate(schema: str, output: str, base_class: str) -> str:
     import datamodel_code_generator as generator  # noqa: PLC0415 - costs time that only this renderer has to pay
+    from datamodel_code_generator.enums import DataModelType, InputFileType  # noqa: PLC0415
     from datamodel_code_generator.format import Formatter, PythonVersion  # noqa: PLC0415
 
     extra: dict[str, Any] = {}
@@ -67,9 +68,9 @@ def _generate(schema: str, output: str, base_class: str) -> str:
         warnings.simplefilter("ignore")
         result = generator.generate(
             schema,
-            input_file_type=generator.InputFileType.JsonSchema,
+            input_file_type=InputFileType.JsonSchema,
             input_filename="spec",
-            output_model_type=generator.DataModelType(_OUTPUTS[output]),
+            output_model_type=DataModelType(_OUTPUTS[output]),
             target_python_version=PythonVersion.PY_310,
             disable_timestamp=True,
             use_standard_collections=True,

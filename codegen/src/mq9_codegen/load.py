@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,15 @@ def _schemas(folder: Path, problems: list[Problem]) -> dict[str, Any]:
 
 def _validate(document: Document, validator: Any, problems: list[Problem]) -> bool:
     found = [
-        problem for error in validator.iter_errors(document.data) for problem in _explain(document, error)
+        problem
+        for error in validator.iter_errors(document.data)
+        for problem in explain_violation(document, error)
     ]
     problems.extend(found)
     return not found
 
 
-def _explain(document: Document, error: Any) -> Iterator[Problem]:
+def explain_violation(document: Document, error: Any) -> Iterator[Problem]:
     """Says in a sentence what a violation of a JSON Schema means."""
     path: DataPath = tuple(error.absolute_path)
     where = f"'{path[-1]}' " if path and isinstance(path[-1], str) else (f"item {path[-1]} " if path else "")
@@ -182,11 +184,7 @@ def _expected(error: Any) -> str:
         and kind in ("pattern", "oneOf", "anyOf", "not", "enum")
     ):
         return str(schema["description"])
-    if isinstance(error.parent, object) and getattr(error, "parent", None) is not None:
-        parent = error.parent.schema
-        if isinstance(parent, dict) and kind == "pattern" and parent.get("description"):
-            return str(parent["description"])
-    words = {
+    words: dict[str, Callable[[], str]] = {
         "enum": lambda: "one of " + ", ".join(shown(item).strip("'") for item in want),
         "const": lambda: shown(want),
         "pattern": lambda: f"text that matches {want}",

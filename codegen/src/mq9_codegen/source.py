@@ -23,7 +23,28 @@ _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
 _ODD_NUMBER = re.compile(
     r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])*\Z|[-+]?0[xob][0-9A-Fa-f_]+\Z|[-+]?\.[0-9]+\Z|[-+]?\.(inf|nan)\Z", re.I
 )
-_ODD_BOOLEAN = frozenset(["yes", "Yes", "YES", "no", "No", "NO", "on", "On", "ON", "off", "Off", "OFF", "True", "TRUE", "False", "FALSE", "Null", "NULL"])
+_ODD_BOOLEAN = frozenset(
+    [
+        "yes",
+        "Yes",
+        "YES",
+        "no",
+        "No",
+        "NO",
+        "on",
+        "On",
+        "ON",
+        "off",
+        "Off",
+        "OFF",
+        "True",
+        "TRUE",
+        "False",
+        "FALSE",
+        "Null",
+        "NULL",
+    ]
+)
 _MAX_DEPTH = 40
 
 

@@ -10,13 +10,16 @@ from typing import Any
 
 from mq9_codegen.comments import CommentStyle, comment_style
 from mq9_codegen.layout import Style
-from mq9_codegen.load import _explain, shown_path
+from mq9_codegen.load import explain_violation, shown_path
 from mq9_codegen.names import CASINGS, cased
-from mq9_codegen.problems import Problem, SpecError
+from mq9_codegen.problems import Problem, SpecError, shown
 from mq9_codegen.source import Document, load_document
 
 BUILT_IN = Path(__file__).parent / "targets"
 """The folder of the targets that come with the package."""
+
+LANGUAGES = Path(__file__).parent / "languages"
+"""What targets of the same language share: one YAML file a language."""
 
 ROLES = ("type", "method", "field", "parameter", "constant", "file", "enum_value", "function", "test")
 """What a name may be the name of; each has a casing of its own."""
@@ -130,15 +133,16 @@ def load_target(folder: Path) -> Target:
         raise SpecError(problems)
     schema = json.loads((Path(__file__).parent / "target.schema.json").read_text("utf-8"))
     validator = Draft202012Validator(schema)
-    problems += [p for error in validator.iter_errors(document.data) for p in _explain(document, error)]
+    _extend(document, problems)
+    problems += [
+        p for error in validator.iter_errors(document.data) for p in explain_violation(document, error)
+    ]
     if not problems:
         problems += _policy(folder, document)
     if problems:
         raise SpecError(problems)
     data = document.data
     layout = data.get("layout", {})
-    literals = data.get("literals", {})
-    strings = literals.get("strings", {})
     width = layout.get("width", 100)
     return Target(
         name=data["target"],
@@ -161,15 +165,40 @@ def load_target(folder: Path) -> Target:
             split_strings=layout.get("split_strings", False),
         ),
         comments={name: comment_style(d, width) for name, d in data["comments"].items()},
-        literals=Literals(
-            **{
-                **{k: tuple(v) if isinstance(v, list) else v for k, v in literals.items() if k != "strings"},
-                "strings": Strings(**{k: tuple(v) if isinstance(v, list) else v for k, v in strings.items()}),
-            }
-        ),
+        literals=_literals(data.get("literals", {})),
         values=data.get("values", {}),
         files=tuple(Output(**entry) for entry in data["files"]),
     )
+
+
+def _literals(data: Mapping[str, Any]) -> Literals:
+    own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    strings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in own.pop("strings", {}).items()
+    }
+    return Literals(**own, strings=Strings(**strings))
+
+
+def _extend(document: Document, problems: list[Problem]) -> None:
+    """Puts what the target shares with others of its language under its own keys; its own win."""
+    name = document.data.pop("extends", None) if isinstance(document.data, dict) else None
+    if name is None:
+        return
+    known = {path.stem: path for path in sorted(LANGUAGES.glob("*.yaml"))}
+    if name not in known:
+        problems.append(
+            document.problem(
+                ("extends",), f"there is no language {shown(name)}", "one of " + ", ".join(known)
+            )
+        )
+        return
+    shared = load_document(known[name], shown_path(known[name]), problems)
+    for key, value in (shared.data if shared else {}).items():
+        own = document.data.get(key)
+        if own is None:
+            document.data[key] = value
+        elif isinstance(own, dict) and isinstance(value, dict):
+            document.data[key] = {**value, **own}
 
 
 def _policy(folder: Path, document: Document) -> Iterator[Problem]:
