@@ -8,20 +8,24 @@ class Batch(NamedTuple):
     """Changes that take effect together or not at all; ranges are deleted before keys are written."""
 
     delete_ranges: Sequence[tuple[bytes, bytes]]
-    """(first key, first key not deleted)."""
+    """(first key, first key not deleted), the first not after the second."""
     writes: Sequence[tuple[bytes, bytes | None]]
     """(key, value), None deletes. A key appears once."""
 
 
 class Store(Protocol):
-    """An ordered key-value store; keys compare as bytes."""
+    """An ordered key-value store; keys compare as bytes. A `scan` in progress must not meet a `write`."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under ``key``."""
         ...
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Ascending (key, value) with start <= key < end. Not used across a `write`."""
+        """Ascending (key, value) with start <= key < end, read as far as the caller goes."""
+        ...
+
+    def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """The smallest (key, value) with start <= key < end."""
         ...
 
     def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:

@@ -1,0 +1,68 @@
+"""A store on disk, kept by RocksDB (rocksdict)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch
+
+from mq9_broker.store.interface import Batch
+
+
+class RocksdbStore:
+    """Implements `Store` in the folder ``path``, which it creates. One process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = Rdict(str(path), options)
+        self._read_options = ReadOptions()
+
+    def get(self, key: bytes) -> bytes | None:
+        """See `Store.get`."""
+        value: bytes | None = self._database.get(key)
+        return value
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See `Store.scan`."""
+        position = self._database.iter(self._read_options)
+        position.seek(start)
+        while position.valid():
+            key = position.key()
+            if key >= end:
+                return
+            yield key, position.value()
+            position.next()
+        position.status()
+
+    def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """See `Store.first`."""
+        return next(self.scan(start, end), None)
+
+    def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """See `Store.last`."""
+        position = self._database.iter(self._read_options)
+        position.seek_for_prev(end)
+        if position.valid() and position.key() == end:
+            position.prev()
+        if not position.valid():
+            position.status()
+            return None
+        key = position.key()
+        return (key, position.value()) if key >= start else None
+
+    def write(self, batch: Batch) -> None:
+        """See `Store.write`."""
+        changes = WriteBatch(raw_mode=True)
+        for start, end in batch.delete_ranges:
+            changes.delete_range(start, end)
+        for key, value in batch.writes:
+            if value is None:
+                changes.delete(key)
+            else:
+                changes.put(key, value)
+        self._database.write(changes)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._database.close()
