@@ -1,0 +1,246 @@
+"""The broker's own NATS server side: accepts clients, knows all connections and subscriptions."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mq9_broker.transport.connection import SLOW_CONSUMER, STALE_CONNECTION, Connection
+from mq9_broker.transport.interface import Handler
+from mq9_broker.transport.parser import DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD, ParserLimits
+from mq9_broker.transport.subscriptions import SubscriptionIndex
+from mq9_broker.version import __version__
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 4096
+_LOOKS_PER_PING_INTERVAL = 16
+MAXIMUM_CONNECTIONS_EXCEEDED = "maximum connections exceeded"
+
+
+@dataclass(frozen=True)
+class ListenerOptions:
+    """How the listener treats its clients.
+
+    Args:
+        server_name: the name that clients are told.
+        max_payload: bytes of a message that a client may send, headers included.
+        max_control_line: bytes of a protocol line that a client may send.
+        max_connections: clients at a time; one more is refused.
+        max_pending: bytes written for a client and not taken by it, beyond which it is cut as too slow.
+        write_high_water: bytes not taken, beyond which the client's further requests wait.
+        write_deadline: seconds after which a client that has that much pending and takes nothing is cut.
+        ping_interval: seconds of silence after which a client is asked whether it is there.
+        max_pings_out: questions without an answer; at the next one the connection ends.
+    """
+
+    server_name: str = "mq9"
+    max_payload: int = DEFAULT_MAX_PAYLOAD
+    max_control_line: int = DEFAULT_MAX_CONTROL_LINE
+    max_connections: int = 65536
+    max_pending: int = 64 * 1024 * 1024
+    write_high_water: int = 4 * 1024 * 1024
+    write_deadline: float = 10.0
+    ping_interval: float = 120.0
+    max_pings_out: int = 2
+
+
+class Listener:
+    """Accepts NATS clients and passes their mq9 requests on.
+
+    Args:
+        handler: carries out the requests below `$mq9.AI.`.
+        options: see there.
+    """
+
+    def __init__(self, handler: Handler, options: ListenerOptions | None = None) -> None:
+        self.handler = handler
+        self.options = options or ListenerOptions()
+        self.parser_limits = ParserLimits(self.options.max_payload, self.options.max_control_line)
+        self.index = SubscriptionIndex()
+        self._server_id = secrets.token_hex(16).upper()
+        self._last_client_id = 0
+        self._address = ("", 0)
+        self._is_lame_duck = False
+        self._server: asyncio.Server | None = None
+        self._connections: dict[Connection, None] = {}
+        # Transports outlive their connections: a client may still read why its connection was ended.
+        self._open_transports = 0
+        self._empty = asyncio.Event()
+        # Keep-alive looks at one of these groups at a time, so that not all clients are asked at once.
+        self._groups: list[dict[Connection, None]] = [{} for _ in range(_LOOKS_PER_PING_INTERVAL)]
+        self._next_group = 0
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        # Connections with more pending than the high water mark: bytes that the client had taken when last
+        # looked at, and since when it is that many.
+        self._slow_writers: dict[Connection, tuple[int, float]] = {}
+        # While input is being carried out, output is collected and written at its end.
+        self._is_busy = False
+        self._with_output: list[Connection] = []
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that the listener is bound to."""
+        return self._address
+
+    @property
+    def connections(self) -> Iterator[Connection]:
+        """The clients that are connected now."""
+        return iter(list(self._connections))
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to accept clients.
+
+        Raises:
+            OSError: the address is in use, unknown or not allowed.
+        """
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
+        bound = self._server.sockets[0].getsockname()
+        self._address = (bound[0], bound[1])
+        self._schedule_keep_alive()
+        self._schedule_writing_check()
+
+    def stop_accepting(self) -> None:
+        """Refuse new clients and tell the connected ones that they should go (lame duck)."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if not self._is_lame_duck:
+            self._is_lame_duck = True
+            for connection in self.connections:
+                connection.send_info()
+
+    async def drain(self, grace: float) -> None:
+        """Wait until all clients have left, at most `grace` seconds."""
+        await self._until_empty(grace)
+
+    async def close(self, flush_timeout: float = 1.0) -> None:
+        """End all connections; wait until clients took what was written, at most `flush_timeout` seconds."""
+        self.stop_accepting()
+        for timer in self._timers.values():
+            timer.cancel()
+        for connection in self.connections:
+            connection.close()
+        await self._until_empty(flush_timeout)
+
+    async def _until_empty(self, timeout: float) -> None:
+        if self._open_transports:
+            self._empty.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), timeout)
+
+    def info_line(self, connection: Connection, client_ip: str = "") -> bytes:
+        """Return the INFO that one client gets."""
+        info: dict[str, object] = {
+            "server_id": self._server_id,
+            "server_name": self.options.server_name,
+            "version": __version__,
+            "proto": 1,
+            "go": "",  # a field that clients expect; there is no Go here
+            "host": self._address[0],
+            "port": self._address[1],
+            "headers": True,
+            "max_payload": self.options.max_payload,
+            "client_id": connection.client_id,
+        }
+        if client_ip:
+            info["client_ip"] = client_ip
+        if self._is_lame_duck:
+            info["ldm"] = True
+        return b"INFO " + json.dumps(info, separators=(",", ":")).encode() + b" \r\n"
+
+    # Called by connections.
+
+    def next_client_id(self) -> int:
+        """Return the number of a new connection."""
+        self._last_client_id += 1
+        return self._last_client_id
+
+    def add(self, connection: Connection) -> None:
+        """Take note of a new connection."""
+        self._open_transports += 1
+        if len(self._connections) >= self.options.max_connections:
+            connection.fail(MAXIMUM_CONNECTIONS_EXCEEDED)
+            return
+        self._connections[connection] = None
+        self._groups[connection.client_id % len(self._groups)][connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._slow_writers.pop(connection, None)
+        if connection in self._connections:
+            del self._connections[connection]
+            del self._groups[connection.client_id % len(self._groups)][connection]
+            # Not now: the handler may be in the middle of something, such as a reply to this very client.
+            asyncio.get_running_loop().call_soon(self.handler.connection_closed, connection)
+
+    def transport_closed(self) -> None:
+        """Take note that nothing is left of a connection."""
+        self._open_transports -= 1
+        if not self._open_transports:
+            self._empty.set()
+
+    def begin(self) -> None:
+        """Collect output until `flush`."""
+        self._is_busy = True
+
+    def has_output(self, connection: Connection) -> None:
+        """Take note of a connection that has something to write."""
+        self._with_output.append(connection)
+
+    def flush(self) -> None:
+        """Write all that was collected."""
+        self._is_busy = False
+        connections, self._with_output = self._with_output, []
+        for connection in connections:
+            connection.flush()
+
+    def flush_unless_busy(self) -> None:
+        """Write what was collected if nobody else will."""
+        if not self._is_busy:
+            self.flush()
+
+    def watch_writing(self, connection: Connection) -> None:
+        """Take note of a connection that does not take its output quickly."""
+        self._slow_writers[connection] = (connection.taken, asyncio.get_running_loop().time())
+
+    def stop_watching_writing(self, connection: Connection) -> None:
+        """Take note of a connection that has caught up."""
+        self._slow_writers.pop(connection, None)
+
+    # Timers.
+
+    def _schedule_keep_alive(self) -> None:
+        delay = self.options.ping_interval / len(self._groups)
+        self._timers["keep-alive"] = asyncio.get_running_loop().call_later(delay, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        for connection in list(self._groups[self._next_group]):
+            if connection.seen:
+                connection.seen = False
+                connection.pings_out = 0
+            elif connection.pings_out >= self.options.max_pings_out:
+                connection.fail(STALE_CONNECTION)
+            elif connection.has_connected:
+                connection.ping()
+            else:
+                connection.pings_out += 1  # no PING before CONNECT, but no silence for ever either
+        self._next_group = (self._next_group + 1) % len(self._groups)
+        self._schedule_keep_alive()
+
+    def _schedule_writing_check(self) -> None:
+        delay = self.options.write_deadline / 4
+        self._timers["writing"] = asyncio.get_running_loop().call_later(delay, self._check_writing)
+
+    def _check_writing(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection, (taken, since) in list(self._slow_writers.items()):
+            if connection.taken > taken:
+                self._slow_writers[connection] = (connection.taken, now)
+            elif now - since >= self.options.write_deadline:
+                connection.cut(f"{SLOW_CONSUMER}: {connection.pending} bytes pending, none taken for a while")
+        self._schedule_writing_check()
