@@ -159,14 +159,15 @@ def _convert(
                 Problem(document.file, key_line, "uses a merge key `<<`", "every key written out")
             )
             continue
+        place = (*path, key)
         if key in result:
-            first = document.lines[(*path, key)]
+            first = document.lines[place]
             problems.append(
                 Problem(document.file, key_line, f"key '{key}' appears twice (first in line {first})")
             )
             continue
-        document.lines[(*path, key)] = key_line
-        result[key] = _convert(value_node, (*path, key), document, problems, open_nodes, depth + 1)
+        document.lines[place] = key_line
+        result[key] = _convert(value_node, place, document, problems, open_nodes, depth + 1)
     return result
 
 
