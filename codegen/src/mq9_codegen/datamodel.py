@@ -1,63 +1,176 @@
-"""Python models by datamodel-code-generator, from the JSON Schemas of the resolved model, in memory."""
+"""Python models by datamodel-code-generator, from JSON Schemas of the resolved model, in memory.
+
+The schemas here are those of models, not of the wire: what an optional member may be is said once per model set, prose goes
+into the class docstring (written by the same comment helper as all other prose), bounds are left to validators.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 import re
+import subprocess
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from mq9_codegen.model import Spec
-from mq9_codegen.names import cased
+from mq9_codegen.comments import Section, comment
+from mq9_codegen.model import BodyField, Field, Operation, Spec, Type
 from mq9_codegen.problems import SpecError
-from mq9_codegen.schemas import Options, models_schema
 from mq9_codegen.target import Target
 
 _OUTPUTS = {"struct": "msgspec.Struct", "dataclass": "dataclasses.dataclass"}
+_BASES: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "bytes": {"type": "string", "format": "binary"},
+    "json_object": {"type": "object"},
+    "header_map": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
+    "header_map_single": {"type": "object", "additionalProperties": {"type": "string"}},
+    "enum": {"type": "string"},
+}
+_MODELS = ("objects", "results", "replies", "requests")
+
+
+@dataclass(frozen=True)
+class _Options:
+    models: str = "results"
+    output: str = "dataclass"
+    nullable: bool = False
+    base_class: str = ""
+    doc: str = "Models of the protocol."
 
 
 def render_models(spec: Spec, target: Target, options: Mapping[str, Any]) -> str:
-    """Renders models.
+    """Renders models; README.md, "A target", says what the options are.
 
-    Args:
-        spec: The protocol.
-        target: The target, for messages about wrong options.
-        options: `models` (see `schemas.models_schema`), `output` (`struct` or `dataclass`), `bounds`, `docs`, `nullable` (booleans), `base_class`
-            (a dotted name), `doc` (the module's docstring).
+    Raises:
+        SpecError: If an option is unknown.
     """
-    known = {"models", "output", "bounds", "docs", "nullable", "base_class", "doc", "extra"}
-    for key in options:
+    known = tuple(_Options.__dataclass_fields__)
+    problem = target.document.problem
+    for key, value in options.items():
         if key not in known:
+            wanted = "one of " + ", ".join(known)
             raise SpecError(
-                [
-                    target.document.problem(
-                        ("files",),
-                        f"unknown option '{key}' of the renderer datamodel",
-                        "one of " + ", ".join(sorted(known)),
-                    )
-                ]
+                [problem(("files",), f"unknown option '{key}' of the renderer datamodel", wanted)]
             )
-    schema = models_schema(
-        spec,
-        options.get("models", "objects"),
-        Options(options.get("bounds", False), options.get("docs", True), options.get("nullable", True)),
+        choices = {"models": _MODELS, "output": tuple(_OUTPUTS)}.get(key)
+        if choices and value not in choices:
+            raise SpecError(
+                [problem(("files",), f"option '{key}' is '{value}'", "one of " + ", ".join(choices))]
+            )
+    builder = _Builder(spec, target, _Options(**options))
+    builder.build()
+    body = _generate(json.dumps(builder.schema()), builder.options.output, builder.options.base_class)
+    for name, text in builder.docs.items():
+        # The first indentation is there already.
+        body = re.sub(rf'"""\s*{name}\.\s*"""', lambda _, text=text: text.lstrip(), body)  # type: ignore[misc]
+    return f"{comment(builder.options.doc, target.comments['doc'], target.layout)}\n\n" + _format(
+        body, target.layout.width
     )
-    schema["$defs"] = {cased(name, "pascal"): body for name, body in schema["$defs"].items()}
-    text = re.sub(
-        r'"#/\$defs/([a-z0-9_]+)"', lambda m: f'"#/$defs/{cased(m.group(1), "pascal")}"', json.dumps(schema)
-    )
-    body = _generate(text, options.get("output", "struct"), options.get("base_class", ""))
-    doc = options.get("doc", "Models of the protocol.")
-    return f'"""{doc}"""\n\n{body}'
+
+
+class _Builder:
+    """Collects one JSON Schema with a definition per model."""
+
+    def __init__(self, spec: Spec, target: Target, options: _Options) -> None:
+        self.spec = spec
+        self.target = target
+        self.options = options
+        self.definitions: dict[str, Any] = {}
+        self.docs: dict[str, str] = {}
+
+    def schema(self) -> dict[str, Any]:
+        """The schema of all models."""
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": self.definitions}
+
+    def build(self) -> None:
+        """Adds all models that are asked for."""
+        models = self.options.models
+        if models != "requests":
+            for item in self.spec.objects:
+                self._add(item.name, item.doc, [self._field(field) for field in item.fields])
+        for operation in self.spec.operations:
+            fields = [self._field(field) for field in operation.reply]
+            if models == "results" and operation.result.kind == "reply":
+                self._add(operation.result.type_name, f"What `{operation.method}` gives.", fields)
+            elif models == "replies":
+                self._add(f"{operation.method}_reply", f"A reply of {operation.name}.", fields)
+            elif models == "requests" and operation.body == "json":
+                doc = f"The body of a request for {operation.name}."
+                self._add_body(f"{operation.method}_request", doc, operation.body_fields, operation)
+
+    def _add(self, name: str, doc: str, members: list[tuple[str, dict[str, Any], bool, str]]) -> None:
+        title = self.target.name_as("type", name)
+        mark = f"Documentation {len(self.docs)}"
+        entries = tuple(
+            (self.target.name_as("field", member), text or "See the protocol.")
+            for member, _, _, text in members
+        )
+        text = [doc, Section("Attributes", entries)]
+        self.docs[mark] = comment(text, self.target.comments["doc"], self.target.layout, 1)
+        self.definitions[title] = {
+            "type": "object",
+            "description": f"{mark}.",
+            "properties": {member: body for member, body, _, _ in members},
+            "required": [member for member, _, required, _ in members if required],
+        }
+
+    def _add_body(self, name: str, doc: str, members: tuple[BodyField, ...], operation: Operation) -> None:
+        result: list[tuple[str, dict[str, Any], bool, str]] = []
+        for member in members:
+            if member.parameter is not None:
+                parameter = member.parameter
+                body = {} if parameter.broker_type == "any" else self._type(parameter.type)
+                body = self._optional(body) if parameter.optional else body
+                if parameter.has_default:
+                    body = {**body, "default": parameter.default}
+                result.append((member.name, body, parameter.required, parameter.doc))
+            elif member.constant:
+                body = self._optional(self._type(operation.parameter(member.constant).type))
+                result.append((member.name, body, False, "The same as in the subject, if given."))
+            else:
+                inner = f"{operation.method}_{member.name}"
+                self._add_body(inner, f"`{member.name}` in that body.", member.fields, operation)
+                body = self._optional({"$ref": f"#/$defs/{self.target.name_as('type', inner)}"})
+                result.append((member.name, body, False, "More members."))
+        self._add(name, doc, result)
+
+    def _field(self, field: Field) -> tuple[str, dict[str, Any], bool, str]:
+        body = self._type(field.type)
+        required = field.required
+        if field.has_default:
+            body = {**body, "default": field.default}
+        elif field.encoding_field:
+            required = True
+        elif not required:
+            body = self._optional(body)
+        return field.name, body, required, field.doc
+
+    def _optional(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not self.options.nullable or not body:
+            return body
+        if "$ref" in body or "additionalProperties" in body:
+            return {"anyOf": [body, {"type": "null"}], "default": None}
+        return {**body, "type": [body["type"], "null"], "default": None}
+
+    def _type(self, kind: Type) -> dict[str, Any]:
+        if kind.item is not None:
+            return {"type": "array", "items": self._type(kind.item)}
+        if kind.kind == "object":
+            return {"$ref": f"#/$defs/{self.target.name_as('type', kind.name)}"}
+        return dict(_BASES[kind.base])
 
 
 @functools.cache
 def _generate(schema: str, output: str, base_class: str) -> str:
     import datamodel_code_generator as generator  # noqa: PLC0415 - costs time that only this renderer has to pay
     from datamodel_code_generator.enums import DataModelType, InputFileType  # noqa: PLC0415
-    from datamodel_code_generator.format import Formatter, PythonVersion  # noqa: PLC0415
+    from datamodel_code_generator.format import PythonVersion  # noqa: PLC0415
 
     extra: dict[str, Any] = {}
     if base_class:
@@ -76,15 +189,35 @@ def _generate(schema: str, output: str, base_class: str) -> str:
             use_standard_collections=True,
             use_union_operator=True,
             use_schema_description=True,
-            use_field_description=False,
-            use_title_as_name=False,
             use_annotated=True,
-            snake_case_field=False,
-            custom_file_header="",
             skip_root_model=True,
-            formatters=[Formatter.RUFF_FORMAT, Formatter.RUFF_CHECK],
+            strict_nullable=True,
+            custom_file_header=" ",
+            formatters=[],
             **extra,
         )
     if not isinstance(result, str):
         raise TypeError("datamodel-code-generator wrote more than one module")
-    return result.strip("\n") + "\n"
+    # Null and absent are the same in this protocol, so one of them is enough in a model.
+    result = result.replace("| None | UnsetType = UNSET", "| None = None").replace(
+        "| None | UnsetType = ", "| None = "
+    )
+    return result.replace(": Any | UnsetType = UNSET", ": Any = None").strip() + "\n"
+
+
+@functools.cache
+def _format(code: str, width: int) -> str:
+    """Formats by ruff, away from any configuration, so that the bytes do not depend on where the command runs."""
+    from ruff import find_ruff_bin  # noqa: PLC0415 - only this renderer needs it
+
+    ruff = find_ruff_bin()
+    common = ["--isolated", "--target-version", "py310", "--config", f"line-length={width}"]
+    for command in (
+        ["check", "--quiet", "--fix", "--exit-zero", "--select", "F401,I,UP"],
+        ["format", "--quiet"],
+    ):
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            [ruff, *command, *common, "-"], input=code.encode("utf-8"), stdout=subprocess.PIPE, check=True
+        )
+        code = done.stdout.decode("utf-8")
+    return code

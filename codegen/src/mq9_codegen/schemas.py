@@ -138,7 +138,7 @@ def _bounds(kind: Type, bounds: Bounds, optional: bool) -> JsonSchema:
     return result
 
 
-def _member(
+def member_schema(
     body: JsonSchema, nullable: bool, doc: str, default: Any, has_default: bool, options: Options
 ) -> JsonSchema:
     if nullable and options.nullable:
@@ -153,10 +153,10 @@ def _member(
 
 def object_schema(item: Object, options: Options) -> JsonSchema:
     """The schema of a shared object type."""
-    return _fields_schema(item.fields, item.doc, options)
+    return fields_schema(item.fields, item.doc, options)
 
 
-def _fields_schema(
+def fields_schema(
     fields: tuple[Field, ...], doc: str, options: Options, extra: JsonSchema | None = None
 ) -> JsonSchema:
     properties: JsonSchema = dict(extra or {})
@@ -165,7 +165,7 @@ def _fields_schema(
         if field.encoding_field:
             # Another broker sends plain text here; only the sibling field says which.
             body.pop("contentEncoding", None)
-        properties[field.name] = _member(
+        properties[field.name] = member_schema(
             body, not field.required, field.doc, field.default, field.has_default, options
         )
     result: JsonSchema = {"type": "object", "properties": properties}
@@ -178,7 +178,7 @@ def _fields_schema(
 def reply_schema(operation: Operation, options: Options = Options()) -> JsonSchema:
     """A successful reply."""
     error: JsonSchema = {"error": {"const": "", "description": "Empty: the operation succeeded."}}
-    return _fields_schema(operation.reply, f"A successful reply of {operation.name}.", options, error)
+    return fields_schema(operation.reply, f"A successful reply of {operation.name}.", options, error)
 
 
 def error_schema(spec: Spec, options: Options) -> JsonSchema:
@@ -204,7 +204,7 @@ def request_schema(operation: Operation, options: Options = Options()) -> JsonSc
         return {"description": f"{operation.name} has no body; any is ignored."}
     if operation.body == "payload":
         return {"description": f"The body of {operation.name} is the payload: any bytes, not JSON."}
-    result = _body_schema(operation.body_fields, operation, options)
+    result = body_schema(operation.body_fields, operation, options)
     if options.docs:
         result = {"description": f"The body of {operation.name}; empty means {{}}.", **result}
     conditions = [_rule_schema(rule, operation) for rule in operation.rules] if options.bounds else []
@@ -216,7 +216,7 @@ def request_schema(operation: Operation, options: Options = Options()) -> JsonSc
     return result
 
 
-def _body_schema(members: tuple[BodyField, ...], operation: Operation, options: Options) -> JsonSchema:
+def body_schema(members: tuple[BodyField, ...], operation: Operation, options: Options) -> JsonSchema:
     properties: JsonSchema = {}
     required: list[str] = []
     for member in members:
@@ -229,10 +229,10 @@ def _body_schema(members: tuple[BodyField, ...], operation: Operation, options: 
             parameter = operation.parameter(member.constant)
             body = type_schema(parameter.type, options, parameter.bounds, True)
             doc = "May be left out; must equal the address in the subject."
-            properties[member.name] = _member(body, True, doc, None, False, options)
+            properties[member.name] = member_schema(body, True, doc, None, False, options)
         else:
-            properties[member.name] = _member(
-                _body_schema(member.fields, operation, options), True, "", None, False, options
+            properties[member.name] = member_schema(
+                body_schema(member.fields, operation, options), True, "", None, False, options
             )
     result: JsonSchema = {"type": "object", "properties": properties}
     return {**result, "required": required} if required else result
@@ -245,7 +245,7 @@ def parameter_schema(parameter: Parameter, options: Options) -> JsonSchema:
         body: JsonSchema = {}
     else:
         body = type_schema(parameter.type, options, parameter.bounds, optional)
-    return _member(body, optional, parameter.doc, parameter.default, parameter.has_default, options)
+    return member_schema(body, optional, parameter.doc, parameter.default, parameter.has_default, options)
 
 
 def _rule_schema(rule: Rule, operation: Operation) -> JsonSchema:
@@ -286,44 +286,3 @@ def headers_schema(operation: Operation, options: Options = Options()) -> JsonSc
         "properties": properties,
         "additionalProperties": {"type": "string"},
     }
-
-
-def models_schema(spec: Spec, models: str, options: Options) -> JsonSchema:
-    """Many models in one document, for a generator of models: everything is a definition.
-
-    Args:
-        spec: The protocol.
-        models: `objects` (the object types), `results` (those and the results that are whole replies), `requests` (the JSON bodies) or
-            `replies`.
-        options: How the schemas are written.
-    """
-    definitions: JsonSchema = {}
-    if models in ("objects", "results", "replies"):
-        definitions |= {item.name: object_schema(item, options) for item in spec.objects}
-    for operation in spec.operations:
-        if models == "results" and operation.result.kind == "reply":
-            definitions[operation.result.type_name] = _fields_schema(
-                operation.reply, f"What {operation.method} gives.", options
-            )
-        elif models == "replies":
-            definitions[f"{operation.method}_reply"] = _fields_schema(
-                operation.reply, f"Reply of {operation.name}.", options
-            )
-        elif models == "requests" and operation.body == "json":
-            _request_models(operation, options, definitions)
-    return {"$schema": DIALECT, "title": "models", "$defs": definitions}
-
-
-def _request_models(operation: Operation, options: Options, definitions: JsonSchema) -> None:
-    def add(name: str, members: tuple[BodyField, ...], doc: str) -> None:
-        body = _body_schema(members, operation, options)
-        for member in members:
-            if member.fields:
-                inner = f"{operation.method}_{member.name}"
-                add(inner, member.fields, f"`{member.name}` in the body of {operation.name}.")
-                body["properties"][member.name] = _member(
-                    {"$ref": f"{options.refs}{inner}"}, True, "", None, False, options
-                )
-        definitions[name] = {"description": doc, **body} if options.docs else body
-
-    add(f"{operation.method}_request", operation.body_fields, f"The body of {operation.name}.")
