@@ -1,0 +1,221 @@
+"""The running broker: puts store, engine, shell, NATS listener and HTTP port together, and ends them."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+
+import msgspec
+
+from mq9_broker.clock import Clock, ManualClock, WallClock
+from mq9_broker.config import Address, Config
+from mq9_broker.engine import Engine, EngineLimits
+from mq9_broker.http import HttpResponse, HttpServer, Route
+from mq9_broker.shell import Shell
+from mq9_broker.store import MemoryStore, RocksdbStore, Store
+from mq9_broker.transport import Listener, ListenerOptions
+from mq9_broker.version import __version__
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The broker cannot run; the message says why and what to do."""
+
+
+class _Advance(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of POST /clock."""
+
+    advance_ms: int
+
+
+class App:
+    """One broker.
+
+    Args:
+        config: its options.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._clock: Clock = ManualClock() if config.test_clock else WallClock()
+        self._store = _open_store(config)
+        limits = EngineLimits(
+            max_messages=config.mailbox_max_messages,
+            max_bytes=config.mailbox_max_bytes,
+            max_delayed=config.mailbox_max_delayed,
+            max_dedup_ids=config.mailbox_max_dedup_ids,
+            max_groups=config.max_groups,
+            max_reply=config.max_reply,
+        )
+        self._shell = Shell(Engine(self._store, limits), self._clock)
+        self._listener = Listener(
+            self._shell,
+            ListenerOptions(
+                server_name=config.server_name,
+                max_payload=config.max_payload,
+                max_control_line=config.max_control_line,
+                max_connections=config.max_connections,
+                max_pending=config.max_pending,
+                write_high_water=min(4 * 2**20, config.max_pending),
+                write_deadline=config.write_deadline,
+                ping_interval=config.ping_interval,
+                max_pings_out=config.max_pings_out,
+            ),
+        )
+        self._http: HttpServer | None = None
+        self._is_ready = False
+
+    async def start(self) -> tuple[str, str]:
+        """Begin to serve; return the URLs for NATS and HTTP (`off` without).
+
+        Raises:
+            StartError: an address cannot be listened on.
+        """
+        http_url = "off"
+        if self.config.http is not None:
+            self._http = HttpServer(self._routes())
+            try:
+                http_url = f"http://{Address(*await self._http.start(*self.config.http))}"
+            except OSError as error:
+                raise _cannot_listen("--http", self.config.http, error) from None
+        try:
+            await self._listener.start(*self.config.listen)
+        except OSError as error:
+            raise _cannot_listen("--listen", self.config.listen, error) from None
+        self._is_ready = True
+        return f"nats://{Address(*self._listener.address)}", http_url
+
+    async def stop(self) -> None:
+        """Let clients finish, for `shutdown_grace` seconds at most, and end."""
+        self._is_ready = False
+        self._listener.stop_accepting()
+        self._shell.shutdown()
+        await self._listener.drain(self.config.shutdown_grace)
+        await self._listener.close()
+        await self.release()
+
+    async def release(self) -> None:
+        """Close what is open besides connections to clients."""
+        if self._http is not None:
+            await self._http.close()
+        self._store.close()
+
+    def _routes(self) -> dict[str, dict[str, Route]]:
+        routes: dict[str, dict[str, Route]] = {
+            "/healthz": {"GET": self._healthz},
+            "/readyz": {"GET": self._readyz},
+        }
+        if isinstance(self._clock, ManualClock):
+            routes["/clock"] = {"POST": self._advance_clock}
+        return routes
+
+    async def _healthz(self, _: bytes) -> HttpResponse:
+        return HttpResponse(200, {"status": "ok", "version": __version__})
+
+    async def _readyz(self, _: bytes) -> HttpResponse:
+        if self._is_ready:
+            return HttpResponse(200, {"status": "ready"})
+        return HttpResponse(503, {"status": "not ready"})
+
+    async def _advance_clock(self, body: bytes) -> HttpResponse:
+        try:
+            advance = msgspec.json.decode(body, type=_Advance)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return HttpResponse(400, {"error": f'body: expected {{"advance_ms": N}}: {error}'})
+        if advance.advance_ms < 0:
+            return HttpResponse(400, {"error": f"advance_ms: expected 0 or more, got {advance.advance_ms}"})
+        self._shell.advance_clock(advance.advance_ms)
+        return HttpResponse(200, {"now_ms": self._clock.now_ms()})
+
+
+def _open_store(config: Config) -> Store:
+    if config.data is None:
+        return MemoryStore()
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+        _check_writable(config.data)
+        return RocksdbStore(config.data)
+    except OSError as error:
+        raise StartError(f"--data {config.data}: {error.strerror or error}") from None
+    except Exception as error:  # rocksdict raises nothing more specific
+        raise StartError(f"--data {config.data}: cannot open the store: {error}") from None
+
+
+def _check_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StartError(f"--data {folder}: no permission to write there")
+
+
+def _cannot_listen(option: str, address: Address, error: OSError) -> StartError:
+    reason = error.strerror or str(error)
+    return StartError(f"{option} {address}: cannot listen there: {reason}; choose another address")
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system lets this process have."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            log.info("open files stay limited to %d: %s", soft, error)
+
+
+async def _serve(config: Config) -> int:
+    stopping = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            log.warning("second signal: ending at once")
+            logging.shutdown()
+            os._exit(128 + number)
+        log.info("%s: stopping", signal.Signals(number).name)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    app = App(config)
+    try:
+        nats_url, http_url = await app.start()
+    except StartError:
+        await app.release()
+        raise
+    log.info("version %s, store %s, %s", __version__, config.store_kind, type(loop).__module__)
+    sys.stdout.write(f"mq9-broker ready nats={nats_url} http={http_url}\n")
+    sys.stdout.flush()
+    await stopping.wait()
+    await app.stop()
+    log.info("stopped")
+    return 0
+
+
+def run(config: Config) -> int:
+    """Run a broker until it is told to end; return the exit code.
+
+    Raises:
+        StartError: it cannot run.
+    """
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    _raise_file_limit()
+    return _run_loop(_serve(config))
+
+
+def _run_loop(main: Coroutine[None, None, int]) -> int:
+    if sys.platform == "win32":
+        return asyncio.run(main)
+    import uvloop  # noqa: PLC0415  # not on Windows
+
+    return uvloop.run(main)

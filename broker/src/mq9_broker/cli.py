@@ -1,0 +1,74 @@
+"""The command `mq9-broker`."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+from mq9_broker import config
+from mq9_broker.version import __version__
+
+EXIT_FAILED = 1
+EXIT_MISUSED = 2
+
+_DESCRIPTION = "The reference broker of mq9: asynchronous messaging for software agents."
+_SERVE = """\
+Run the broker until SIGTERM or Ctrl-C. When it is ready it prints one line to stdout:
+
+  mq9-broker ready nats=nats://HOST:PORT http=http://HOST:PORT
+
+(http=off without an HTTP server) and everything else to stderr. Each option may also stand in the environment
+under the name in [brackets], or in the file given by --config. A flag wins over the environment, the
+environment over the file, the file over the default."""
+_SERVE_END = """\
+examples:
+  mq9-broker serve                                        in memory, for trying things out
+  mq9-broker serve --data ./mq9-data --listen 0.0.0.0:4222
+  mq9-broker serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --test-clock
+
+exit codes: 0 ended as asked, 1 could not run, 2 wrong options"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("mq9-broker", description=_DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    serve = commands.add_parser(
+        "serve",
+        help="run the broker",
+        description=_SERVE,
+        epilog=_SERVE_END,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    config.add_arguments(serve)
+    commands.add_parser("version", help="print the version", description="Print the version.")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit code."""
+    parsed = _parser().parse_args(arguments)
+    if parsed.command == "version":
+        print(f"mq9-broker {__version__} (Python {platform.python_version()})")
+        return 0
+    try:
+        options = config.load(parsed, os.environ)
+    except config.ConfigError as error:
+        return _complain(str(error), EXIT_MISUSED)
+    # Only now: --help and a wrong option need none of it.
+    from mq9_broker import app  # noqa: PLC0415
+
+    try:
+        return app.run(options)
+    except app.StartError as error:
+        return _complain(str(error), EXIT_FAILED)
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"mq9-broker: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
