@@ -226,11 +226,11 @@ class Parser:
                     subject, reply, header_length, length = _publish_arguments(fields, limits)
                     start = newline + 1
                     stop = start + length
-                    if stop + 2 > end:
-                        self._missing = stop + 2 - end
+                    if not starts_with(b"\r\n", stop):
+                        if stop + 1 < end or data[stop:end] not in (b"", b"\r"):
+                            raise _ProtocolViolation(UNKNOWN_OPERATION)
+                        self._missing = stop + 1 - end if stop >= end else 1
                         break
-                    if not data.startswith(b"\r\n", stop):
-                        raise _ProtocolViolation(UNKNOWN_OPERATION)
                     headers = None
                     if header_length:
                         self._plain = False
