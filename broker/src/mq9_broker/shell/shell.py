@@ -1,0 +1,627 @@
+"""The shell: requests in, commands to the engine, replies out; and everything that happens later.
+
+Life of a chunk of requests (all that one read of a socket brought in):
+
+    handle: decode each request -+-> commands, collected -> Engine.apply, once -+-> replies, written once
+                                 |                                              |
+                                 +-> a read: what was collected                 +-> effects: waiting FETCHes,
+                                     so far is applied first                        dead letters, search index
+
+What an effect sets off (a FETCH that is woken, a dead letter that is delivered) may have effects itself;
+`_settle` goes on until nothing is left. Nothing here awaits: the engine's state changes only inside these
+calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from mq9_broker._generated import errors, limits
+from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgAck, MsgFetch
+from mq9_broker._generated.operations import OPERATIONS
+from mq9_broker.clock import Clock, ManualClock
+from mq9_broker.engine import Engine, FetchRead, Result
+from mq9_broker.engine.commands import LANE_NORMAL, Command, OutboxRemove, repeat_of
+from mq9_broker.engine.effects import (
+    AgentChanged,
+    AgentRemoved,
+    DeadLetter,
+    DeadLetterDropped,
+    Deliverable,
+    Effect,
+    Fetched,
+    GroupReset,
+    MailboxGone,
+)
+from mq9_broker.shell.batches import Batches
+from mq9_broker.shell.bodies import BodyDecoder
+from mq9_broker.shell.counters import Counters
+from mq9_broker.shell.description import Operation
+from mq9_broker.shell.discovery import Discovery
+from mq9_broker.shell.headers import HeaderDecoder
+from mq9_broker.shell.refusal import RefusedError
+from mq9_broker.shell.reports import status_of
+from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
+from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
+
+_log = logging.getLogger(__name__)
+
+# (subject, reply subject, header block, payload); see mq9_broker.transport.interface.
+Request = tuple[bytes, bytes | None, bytes | None, bytes]
+
+# A timer further away is looked at again after that many seconds, in case the computer's clock was moved.
+_LONGEST_SLEEP_S: Final = 60.0
+# What failed because of the broker itself (its store, say) is tried again after that many seconds.
+_RETRY_S: Final = 1.0
+# Leased waiters asked in one call of the engine; few at first, because one message serves one of them.
+_MOST_AT_ONCE: Final = 64
+
+_INTERNAL: Final = errors.internal("see the broker's log")
+_SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
+
+
+@dataclass(frozen=True, slots=True)
+class ShellOptions:
+    """Bounds that the shell keeps.
+
+    Attributes:
+        max_waiting: FETCHes that may wait at one mailbox; 0 = unlimited.
+        max_reply: Bytes after which a page of DISCOVER ends.
+    """
+
+    max_waiting: int = 0
+    max_reply: int = limits.MAX_REPLY
+
+
+class _Chunk:
+    """The requests of one call of `Shell.handle`: what the engine still has to do, and the replies so far."""
+
+    __slots__ = ("commands", "connection", "fetches", "now_ms", "replies", "targets")
+
+    def __init__(self, connection: Connection, now_ms: int) -> None:
+        self.connection = connection
+        self.now_ms = now_ms
+        self.commands: list[Command] = []
+        # Where the reply of the command at the same place goes; None = nowhere.
+        self.targets: list[bytes | None] = []
+        # FETCHes among the commands, by their place.
+        self.fetches: dict[int, Waiter] = {}
+        self.replies: list[tuple[bytes, bytes]] = []
+
+
+class Shell:
+    """Carries out requests below `$mq9.AI.`; the handler of every transport.
+
+    Args:
+        engine: The state machine; from now on nobody else may call it.
+        clock: The time that stored deadlines are compared with. A `ManualClock` moves only by
+            `advance_clock`.
+        options: Bounds.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, options: ShellOptions | None = None) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._options = options if options is not None else ShellOptions()
+        self.counters = Counters()
+        self._waiting = WaitingRoom()
+        self._batches = Batches()
+        self._discovery = Discovery(engine, self._options.max_reply)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due: int | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._stopping = False
+        # Mailboxes where something became deliverable, each with the groups concerned ("" = all).
+        self._ready: dict[bytes, set[str]] = {}
+        self._dead_letters: list[DeadLetter] = []
+        # Answers to FETCHes that waited, by connection.
+        self._answers: dict[Connection, list[tuple[bytes, bytes]]] = {}
+        self._router = Router(OPERATIONS)
+        self._plain_sends: dict[bytes, bytes] = {}
+        self._decoders: dict[str, BodyDecoder] = {}
+        self._handlers: dict[str, Callable[[_Chunk, Request, Route], None]] = {}
+        special: dict[str, Callable[[_Chunk, Request, Route], None]] = {
+            "msg.fetch": self._fetch,
+            "msg.ack": self._ack,
+            "agent.report": self._report,
+            "agent.discover": self._discover,
+        }
+        for operation in OPERATIONS:
+            self._handlers[operation.name] = special.get(operation.name, self._handler_of(operation))
+            if operation.command is not None:
+                self._decoders[operation.name] = BodyDecoder(operation, _new_address)
+
+    # Life.
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin: fill the search index, deliver what is left in outboxes, run timers that fell due meanwhile.
+
+        Args:
+            loop: The event loop in which all other methods are called.
+        """
+        self._loop = loop
+        self._discovery.fill()
+        self._dead_letters += self._engine.outbox()
+        self._tick(self._clock.now_ms())
+
+    def shutdown(self) -> None:
+        """Answer every waiting FETCH `unavailable`, and from now on every FETCH that would have to wait."""
+        self._stopping = True
+        for waiter in tuple(self._waiting):
+            self._end(waiter, _SHUTDOWN, "shutdown")
+        self._send_answers()
+
+    def close(self) -> None:
+        """End: stop all timers. No other method may be called afterwards."""
+        for waiter in tuple(self._waiting):
+            self._waiting.remove(waiter)
+        for timer in (self._timer, self._retry):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._retry = None
+
+    # What transports call.
+
+    def handle(self, connection: Connection, requests: Sequence[Request]) -> None:
+        """Carry out requests of one connection in the order in which they were sent.
+
+        Never raises for what a request holds; answers with `connection.send_replies`, at once or later.
+        """
+        engine = self._engine
+        now_ms = self._clock.now_ms()
+        due = engine.next_due()
+        if due is not None and due <= now_ms:
+            self._tick(now_ms)
+        chunk = _Chunk(connection, now_ms)
+        commands, targets = chunk.commands, chunk.targets
+        plain_sends = self._plain_sends
+        for request in requests:
+            subject, reply_to, headers, payload = request
+            if headers is None and subject in plain_sends:
+                commands.append((plain_sends[subject], LANE_NORMAL, b"", payload, None))
+                targets.append(reply_to)
+                continue
+            try:
+                route = self._router.route(subject)
+                self._handlers[route.operation.name](chunk, request, route)
+            except RefusedError as refused:
+                self._reply(chunk, reply_to, refused.reply)
+            except Exception:
+                self._reply(chunk, reply_to, self._internal_error(f"request {subject!r}"))
+        self._apply_chunk(chunk)
+        if chunk.replies:
+            connection.send_replies(chunk.replies)
+        if self._ready or self._dead_letters or self._answers:
+            self._settle(now_ms)
+        due = engine.next_due()
+        if due is not None and (self._timer_due is None or due < self._timer_due):
+            self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
+
+    def connection_closed(self, connection: Connection) -> None:
+        """Forget the waiting FETCHes of a connection that has ended."""
+        for waiter in self._waiting.of(connection):
+            self._drop(waiter)
+
+    def advance_clock(self, milliseconds: int) -> None:
+        """Move the test clock, and return when every timer that is due then has run, with all it sets off.
+
+        Raises:
+            TypeError: The clock is not a test clock.
+            ValueError: `milliseconds` is negative.
+        """
+        if not isinstance(self._clock, ManualClock):
+            raise TypeError("only a test clock can be moved")
+        now_ms = self._clock.advance(milliseconds)
+        self._tick(now_ms)
+        while (due := self._engine.next_due()) is not None and due <= now_ms:
+            self._tick(now_ms)
+
+    @property
+    def waiting(self) -> int:
+        """How many FETCHes wait now."""
+        return len(self._waiting)
+
+    # Requests, one by one. Each handler collects a command, or answers.
+
+    def _handler_of(self, operation: Operation) -> Callable[[_Chunk, Request, Route], None]:
+        if operation.body == "payload":
+            return self._sender(operation)
+        if not self._engine.handles(operation.name):
+            refused = errors.unsupported_operation(f"this broker does not know {operation.name}")
+            return lambda chunk, request, _: self._reply(chunk, request[1], refused)
+        return self._write if operation.effect == "write" else self._read
+
+    def _sender(self, operation: Operation) -> Callable[[_Chunk, Request, Route], None]:
+        decode = HeaderDecoder(operation).decode
+
+        def send(chunk: _Chunk, request: Request, route: Route) -> None:
+            subject, reply_to, headers, payload = request
+            lane, kept, options = decode(headers) if headers is not None else (LANE_NORMAL, b"", None)
+            self._collect(chunk, (route.address, lane, kept, payload, options), reply_to)
+            if len(self._plain_sends) >= REMEMBERED_SUBJECTS:
+                self._plain_sends.clear()
+            self._plain_sends[subject] = route.address
+
+        return send
+
+    def _write(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        self._collect(chunk, self._decode(request, route), request[1])
+
+    def _read(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        reply_to = request[1]
+        if reply_to is None:
+            return
+        command = self._decode(request, route)
+        self._apply_chunk(chunk)
+        chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
+
+    def _report(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        command = self._decode(request, route)
+        assert isinstance(command, AgentReport)
+        status = status_of(command.status)
+        self._collect(chunk, msgspec.structs.replace(command, status=status), request[1])
+
+    def _discover(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        reply_to = request[1]
+        if reply_to is None:
+            return
+        command = self._decode(request, route)
+        assert isinstance(command, AgentDiscover)
+        self._apply_chunk(chunk)
+        chunk.replies.append((reply_to, self._discovery.answer(command)))
+
+    def _ack(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        command = self._decode(request, route)
+        assert isinstance(command, MsgAck)
+        if not command.msg_ids and command.msg_id is not None:
+            # What the FETCHes before it delivered is known only when they have been carried out.
+            if chunk.fetches:
+                self._apply_chunk(chunk)
+            address, group = command.address, command.group_name
+            command = MsgAck(address, group, None, self._batches.confirmed_by(address, group, command.msg_id))
+        self._collect(chunk, command, request[1])
+
+    def _fetch(self, chunk: _Chunk, request: Request, route: Route) -> None:
+        reply_to = request[1]
+        if reply_to is None:
+            return
+        command = self._decode(request, route)
+        assert isinstance(command, MsgFetch)
+        if command.address in self._waiting or len(chunk.commands) > len(chunk.fetches) > 0:
+            # Who began to wait before, in this chunk or earlier, is served first.
+            self._apply_chunk(chunk)
+            self._settle(chunk.now_ms)
+        waiter = Waiter(chunk.connection, reply_to, command)
+        if not command.lease_ms:
+            self._apply_chunk(chunk)
+            if not self._engine.fetch_is_write(command):
+                self._fetch_unchanging(chunk, waiter)
+                return
+        chunk.fetches[len(chunk.commands)] = waiter
+        self._collect(chunk, command, reply_to)
+
+    def _fetch_unchanging(self, chunk: _Chunk, waiter: Waiter) -> None:
+        """Carry out a FETCH that changes nothing."""
+        command = waiter.command
+        reply, msg_ids, incarnation, next_msg_id = self._engine.read_fetch(chunk.now_ms, command)
+        if incarnation and not msg_ids:
+            self._wait(waiter, reply, next_msg_id, chunk.replies)
+            return
+        if msg_ids and command.group_name:
+            self._batches.delivered(command.address, command.group_name, msg_ids)
+        chunk.replies.append((waiter.reply_to, reply))
+
+    def _decode(self, request: Request, route: Route) -> msgspec.Struct:
+        decoder = self._decoders[route.operation.name]
+        body = request[3]
+        if len(body) <= limits.MAX_REPORT_BODY:
+            command = decoder.shortcut(route.address, body)
+            if command is not None:
+                return command
+        return decoder.decode(route.values, body)
+
+    @staticmethod
+    def _collect(chunk: _Chunk, command: Command, reply_to: bytes | None) -> None:
+        chunk.commands.append(command)
+        chunk.targets.append(reply_to)
+
+    @staticmethod
+    def _reply(chunk: _Chunk, reply_to: bytes | None, reply: bytes) -> None:
+        if reply_to is not None:
+            chunk.replies.append((reply_to, reply))
+
+    # The engine.
+
+    def _apply_chunk(self, chunk: _Chunk) -> None:
+        """Carry out what was collected so far, and answer it."""
+        commands, targets, fetches, replies = chunk.commands, chunk.targets, chunk.fetches, chunk.replies
+        if not commands:
+            return
+        try:
+            results, timer_effects = self._engine.apply(chunk.now_ms, commands)
+        except Exception:
+            internal = self._internal_error(f"{len(commands)} commands")
+            replies += [(target, internal) for target in targets if target is not None]
+        else:
+            if timer_effects:
+                self._take_in(timer_effects)
+            if fetches:
+                self._answer_with_fetches(chunk, results)
+            else:
+                last: Sequence[Effect] = ()
+                for target, (reply, effects) in zip(targets, results, strict=True):
+                    if target is not None:
+                        replies.append((target, reply))
+                    # A run of SENDs to one mailbox has the very same effects.
+                    if effects and effects is not last:
+                        last = effects
+                        self._take_in(effects)
+        commands.clear()
+        targets.clear()
+        fetches.clear()
+
+    def _answer_with_fetches(self, chunk: _Chunk, results: Sequence[Result]) -> None:
+        """Answer commands among which there are FETCHes: those that found nothing may wait."""
+        for place, (target, (reply, effects)) in enumerate(zip(chunk.targets, results, strict=True)):
+            self._take_in(effects)
+            waiter = chunk.fetches.get(place)
+            if waiter is not None:
+                fetched = _fetched(effects)
+                if fetched is not None and not fetched.msg_ids:
+                    self._wait(waiter, reply, fetched.next_msg_id, chunk.replies)
+                    continue
+                if fetched is not None:
+                    self._remember(fetched)
+            if target is not None:
+                chunk.replies.append((target, reply))
+
+    def _remember(self, fetched: Fetched) -> None:
+        if not fetched.group or not fetched.msg_ids:
+            return
+        if fetched.leased:
+            self._batches.leased(fetched.address, fetched.group, fetched.msg_ids)
+        else:
+            self._batches.delivered(fetched.address, fetched.group, fetched.msg_ids)
+
+    def _take_in(self, effects: Iterable[Effect]) -> None:
+        """Note what effects ask for; `_settle` does it."""
+        for effect in effects:
+            if isinstance(effect, Deliverable):
+                if effect.address in self._waiting:
+                    self._ready.setdefault(effect.address, set()).add(effect.group)
+            elif isinstance(effect, MailboxGone):
+                self._batches.forget_mailbox(effect.address)
+                self._ready.pop(effect.address, None)
+                if effect.address in self._waiting:
+                    gone = errors.mailbox_not_found(effect.address.decode())
+                    for waiter in self._waiting.at(effect.address):
+                        self._end(waiter, gone, "gone")
+            elif isinstance(effect, GroupReset):
+                self._batches.forget(effect.address, effect.group)
+            elif isinstance(effect, DeadLetter):
+                self._dead_letters.append(effect)
+            elif isinstance(effect, DeadLetterDropped):
+                self.counters.dead_letters_dropped[effect.reason] += 1
+            elif isinstance(effect, AgentChanged | AgentRemoved):
+                self._discovery.changed(effect.name)
+
+    def _settle(self, now_ms: int) -> None:
+        """Wake, deliver and answer until nothing is left to do."""
+        while self._ready or self._dead_letters:
+            if self._ready:
+                address = next(iter(self._ready))
+                self._wake(now_ms, address, self._ready.pop(address))
+            else:
+                self._deliver_dead_letters(now_ms)
+        self._send_answers()
+
+    def _tick(self, now_ms: int) -> None:
+        """Run the engine's timers up to now."""
+        pause_s = 0.0
+        try:
+            applied = self._engine.apply(now_ms, [])
+        except Exception:
+            self._internal_error("timers")
+            pause_s = _RETRY_S
+        else:
+            self._take_in(applied.timer_effects)
+        self._settle(now_ms)
+        self._schedule(pause_s)
+
+    def _schedule(self, at_least_s: float = 0.0) -> None:
+        """See to it that the next timer of the engine runs when it is due, but not before some seconds."""
+        due = self._engine.next_due()
+        if self._loop is None or isinstance(self._clock, ManualClock):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_due = due
+        if due is None:
+            return
+        wait_s = max(min((due - self._clock.now_ms()) / 1000, _LONGEST_SLEEP_S), at_least_s, 0.0)
+        self._timer = self._loop.call_later(wait_s, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now_ms = self._clock.now_ms()
+        due = self._engine.next_due()
+        if due is not None and due <= now_ms:
+            self._tick(now_ms)
+        else:
+            self._schedule()
+
+    # FETCHes that wait.
+
+    def _wait(
+        self, waiter: Waiter, reply: bytes, next_msg_id: int, replies: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Let a FETCH that found nothing wait, or answer it if it may not."""
+        command = waiter.command
+        if not command.max_wait_ms:
+            replies.append((waiter.reply_to, reply))
+            return
+        if self._stopping:
+            replies.append((waiter.reply_to, _SHUTDOWN))
+            return
+        bound = self._options.max_waiting
+        if bound and self._waiting.size(command.address) >= bound:
+            full = errors.mailbox_full(command.address.decode(), f"{bound} FETCHes wait already")
+            replies.append((waiter.reply_to, full))
+            return
+        if self._loop is None:
+            raise RuntimeError("Shell.start has not been called")
+        waiter.command = repeat_of(command, next_msg_id)
+        waiter.empty_reply = reply
+        self._waiting.add(waiter)
+        waiter.timer = self._loop.call_later(command.max_wait_ms / 1000, self._time_over, waiter)
+
+    def _time_over(self, waiter: Waiter) -> None:
+        self._end(waiter, waiter.empty_reply, "timeout")
+        self._send_answers()
+
+    def _end(self, waiter: Waiter, reply: bytes, how: str) -> None:
+        """Answer a FETCH that waited; `_send_answers` sends it."""
+        self._waiting.remove(waiter)
+        self.counters.fetches_answered[how] += 1
+        self._answers.setdefault(waiter.connection, []).append((waiter.reply_to, reply))
+
+    def _drop(self, waiter: Waiter) -> None:
+        """Forget a FETCH that waited for a client that went away."""
+        self._waiting.remove(waiter)
+        self.counters.fetches_answered["disconnected"] += 1
+
+    def _send_answers(self) -> None:
+        answers, self._answers = self._answers, {}
+        for connection, replies in answers.items():
+            connection.send_replies(replies)
+
+    def _wake(self, now_ms: int, address: bytes, groups: set[str]) -> None:
+        """Give those who wait what is there: first all who take nothing away, then leases in order."""
+        answered: dict[MsgFetch, FetchRead] = {}
+        for waiter in self._waiting.open(address, groups):
+            command = waiter.command
+            if waiter.connection.is_closed:
+                self._drop(waiter)
+                continue
+            found = answered.get(command)
+            if found is None:
+                # Its group exists, it is no reset and takes no lease: it changes nothing.
+                try:
+                    found = self._engine.read_fetch(now_ms, command)
+                except Exception:
+                    found = FetchRead(self._internal_error("a waiting FETCH"), (), 0, 0)
+                answered[command] = found
+            if found.msg_ids and command.group_name:
+                self._batches.delivered(address, command.group_name, found.msg_ids)
+            if found.msg_ids or not found.incarnation:
+                self._end(waiter, found.reply, "messages")
+        for group in self._waiting.leased_groups(address, groups):
+            self._wake_leased(now_ms, address, group)
+
+    def _wake_leased(self, now_ms: int, address: bytes, group: str) -> None:
+        count = 1
+        while True:
+            waiters = self._waiting.first_leased(address, group, count)
+            alive = [waiter for waiter in waiters if not waiter.connection.is_closed]
+            for waiter in waiters:
+                if waiter.connection.is_closed:
+                    self._drop(waiter)
+            if not waiters:
+                return
+            try:
+                applied = self._engine.apply(now_ms, [waiter.command for waiter in alive])
+            except Exception:
+                self._internal_error("waiting FETCHes")
+                return
+            self._take_in(applied.timer_effects)
+            for waiter, (reply, effects) in zip(alive, applied.results, strict=True):
+                fetched = _fetched(effects)
+                if fetched is not None and not fetched.msg_ids:
+                    return  # nothing is left for those behind either
+                if fetched is not None:
+                    self._remember(fetched)
+                self._end(waiter, reply, "messages")
+                self._take_in(effects)
+            count = min(count * 2, _MOST_AT_ONCE)
+
+    # Dead letters.
+
+    def _deliver_dead_letters(self, now_ms: int) -> None:
+        """Send copies to their dead-letter mailboxes, then take them out of the outboxes that they came from.
+
+        Two calls of the engine: a crash between them delivers a copy again, under the same dedup-id, and
+        loses none.
+        """
+        letters, self._dead_letters = self._dead_letters, []
+        try:
+            results = self._engine.apply(now_ms, [letter.send for letter in letters]).results
+        except Exception:
+            self._internal_error("dead letters")
+            self._try_again(letters)
+            return
+        done: list[DeadLetter] = []
+        failed: list[DeadLetter] = []
+        for letter, (reply, effects) in zip(letters, results, strict=True):
+            self._take_in(effects)
+            code = _decode_code(reply).code
+            if code in (errors.INTERNAL, errors.UNAVAILABLE):
+                failed.append(letter)
+                continue
+            done.append(letter)
+            if code:
+                self.counters.dead_letters_dropped[code] += 1
+            else:
+                self.counters.dead_letters_delivered += 1
+        removals = [OutboxRemove(letter.source, letter.incarnation, letter.entry) for letter in done]
+        try:
+            for _, effects in self._engine.apply(now_ms, removals).results:
+                self._take_in(effects)
+        except Exception:
+            self._internal_error("outboxes")
+            failed = letters
+        if failed:
+            self._try_again(failed)
+
+    def _try_again(self, letters: list[DeadLetter]) -> None:
+        """Deliver dead letters a little later; a restart would find them in their outboxes too."""
+        if self._loop is None:
+            return
+
+        def again() -> None:
+            self._retry = None
+            self._dead_letters += letters
+            self._settle(self._clock.now_ms())
+            self._schedule()
+
+        self._retry = self._loop.call_later(_RETRY_S, again)
+
+    def _internal_error(self, what: str) -> bytes:
+        """Log the exception at hand and return the reply for it."""
+        self.counters.internal_errors += 1
+        _log.exception("unexpected failure: %s", what)
+        return _INTERNAL
+
+
+def _fetched(effects: Sequence[Effect]) -> Fetched | None:
+    return next((effect for effect in effects if isinstance(effect, Fetched)), None)
+
+
+class _Code(msgspec.Struct):
+    code: str = ""
+
+
+_decode_code: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Code).decode
+
+
+def _new_address() -> str:
+    """Return an address that nobody can guess."""
+    return secrets.token_hex(limits.GENERATED_ADDRESS_BITS // 8)
