@@ -14,7 +14,7 @@ from mq9_broker.clock import Clock, ManualClock, WallClock
 from mq9_broker.config import Address, Config
 from mq9_broker.engine import Engine, EngineLimits
 from mq9_broker.http import HttpResponse, HttpServer, Route
-from mq9_broker.shell import Shell
+from mq9_broker.shell.shell import Shell, ShellOptions
 from mq9_broker.store import MemoryStore, RocksdbStore, Store
 from mq9_broker.transport import Listener, ListenerOptions
 from mq9_broker.version import __version__
@@ -51,7 +51,11 @@ class App:
             max_groups=config.max_groups,
             max_reply=config.max_reply,
         )
-        self._shell = Shell(Engine(self._store, limits), self._clock)
+        self._shell = Shell(
+            Engine(self._store, limits),
+            self._clock,
+            ShellOptions(max_waiting=config.mailbox_max_waiting, max_reply=config.max_reply),
+        )
         self._listener = Listener(
             self._shell,
             ListenerOptions(
@@ -75,6 +79,7 @@ class App:
         Raises:
             StartError: an address cannot be listened on.
         """
+        self._shell.start(asyncio.get_running_loop())
         http_url = "off"
         if self.config.http is not None:
             self._http = HttpServer(self._routes())
@@ -102,6 +107,7 @@ class App:
         """Close what is open besides connections to clients."""
         if self._http is not None:
             await self._http.close()
+        self._shell.close()
         self._store.close()
 
     def _routes(self) -> dict[str, dict[str, Route]]:
