@@ -148,7 +148,11 @@ def comment(blocks: Block | Iterable[Block], style: CommentStyle, layout: Style,
     """
     parts: Sequence[Block] = [blocks] if isinstance(blocks, (str, Section)) else list(blocks)
     margin = layout.indent * level
-    everything = "".join(str(part) if isinstance(part, str) else repr(part) for part in parts)
+    texts = (
+        [part] if isinstance(part, str) else [text for entry in part.entries for text in entry]
+        for part in parts
+    )
+    everything = "\n".join(text for group in texts for text in group)
     raw = bool(style.raw) and style.raw_for in everything and style.raw_unless not in everything
     if raw:
         style = CommentStyle(**{**vars(style), "escapes": {}, "code_escapes": {}, "open": style.raw})

@@ -12,7 +12,7 @@ import re
 import subprocess
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mq9_codegen.comments import Section, comment
@@ -41,6 +41,7 @@ class _Options:
     output: str = "dataclass"
     nullable: bool = False
     base_class: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict)
     doc: str = "Models of the protocol."
 
 
@@ -119,6 +120,8 @@ class _Builder:
             "properties": {member: body for member, body, _, _ in members},
             "required": [member for member, _, required, _ in members if required],
         }
+        if name in self.options.bases:
+            self.definitions[title]["customBasePath"] = self.options.bases[name]
 
     def _add_body(self, name: str, doc: str, members: tuple[BodyField, ...], operation: Operation) -> None:
         result: list[tuple[str, dict[str, Any], bool, str]] = []

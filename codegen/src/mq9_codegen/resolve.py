@@ -135,10 +135,10 @@ class Resolver:
         )
 
     def content_hash(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of the content, whatever its formatting."""
+        """The first 12 hexadecimal digits of the SHA-256 of the content, whatever its formatting."""
         content = {name: document.data for name, document in sorted(self._sources.documents.items())}
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
     def type(self, text: str) -> Type:
         """The type that a text such as `list<msg_id>` names."""

@@ -54,17 +54,8 @@ def schema(spec: Spec, kind: str, name: str = "") -> JsonSchema:
         kind: `request`, `reply` or `headers` (of the operation `name`), `object` (the object type `name`), or `error` (a failed reply).
         name: See `kind`.
     """
-    options = Options()
-    if kind == "error":
-        body, title = error_schema(spec, options), "Failed reply"
-    elif kind == "object":
-        body, title = object_schema(spec.object(name), options), name
-    else:
-        operation = spec.operation(name)
-        title = f"{kind.capitalize()} of {name}"
-        body = {"request": request_schema, "reply": reply_schema, "headers": headers_schema}[kind](
-            operation, options
-        )
+    title = {"error": "Failed reply", "object": name}.get(kind, f"{kind.capitalize()} of {name}")
+    body = part(spec, kind, name)
     file = f"{name}.{kind}" if name else kind
     result: JsonSchema = {
         "$schema": DIALECT,
@@ -72,8 +63,21 @@ def schema(spec: Spec, kind: str, name: str = "") -> JsonSchema:
         "title": title,
         **body,
     }
-    definitions = definitions_for(spec, body, options)
+    definitions = definitions_for(spec, body, Options())
     return {**result, "$defs": definitions} if definitions else result
+
+
+def part(spec: Spec, kind: str, name: str = "", refs: str = "#/$defs/") -> JsonSchema:
+    """The body of a schema, for a document that holds many; `refs` is where that document keeps object types."""
+    options = Options(refs=refs)
+    if kind == "error":
+        return error_schema(spec, options)
+    if kind == "object":
+        return object_schema(spec.object(name), options)
+    operation = spec.operation(name)
+    return {"request": request_schema, "reply": reply_schema, "headers": headers_schema}[kind](
+        operation, options
+    )
 
 
 def definitions_for(spec: Spec, body: JsonSchema, options: Options) -> JsonSchema:
