@@ -1,0 +1,23 @@
+"""Starts the reference broker for scenarios; MQ9_MUTANT puts one broken piece into it from outside."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Runs `mq9-broker` with the arguments given."""
+    mutant = os.environ.get("MQ9_MUTANT")
+    if mutant:
+        from .mutants.brokers import install  # noqa: PLC0415 (only where a mutant is asked for)
+
+        install(mutant)
+    from mq9_broker.cli import main as broker_main  # noqa: PLC0415 (after the mutant is in place)
+
+    result = broker_main(sys.argv[1:])
+    return int(result or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
