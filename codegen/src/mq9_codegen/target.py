@@ -65,6 +65,7 @@ class Output:
         template: The template, or empty for another renderer.
         renderer: `jinja` or `datamodel`.
         each: `spec` (one file), `operation`, `object` or `enum` (one file each).
+        when: A Jinja expression; where it is false, the file is not written.
         banner: The kind of comment that the banner is, or `none` where the template writes it itself.
         options: For other renderers: their options.
     """
@@ -73,6 +74,7 @@ class Output:
     template: str = ""
     renderer: str = "jinja"
     each: str = "spec"
+    when: str = ""
     banner: str = "line"
     options: Mapping[str, Any] = field(default_factory=dict)
 
