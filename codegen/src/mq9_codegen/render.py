@@ -105,6 +105,13 @@ class Renderer:
         problem = self.target.document.problem
         for name, item in self._items(output.each):
             variables = {name: item} if name else {}
+            if output.when:
+                test = "{{ 1 if (" + output.when + ") else 0 }}"
+                if (
+                    self._render(lambda v=variables, t=test: self.environment.from_string(t).render(v), index)
+                    == "0"
+                ):
+                    continue
             path = self._render(
                 lambda v=variables: self.environment.from_string(output.path).render(v), index
             )
