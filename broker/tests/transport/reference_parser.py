@@ -3,7 +3,7 @@
 It says what each line means and nothing of how to do it fast. Events are flat tuples: a kind and its values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 Event = tuple[object, ...]
 
@@ -11,7 +11,7 @@ BLANKS = b" \t\r\x0b\x0c"
 VERBS = {b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b"CONNECT", b"+OK"}
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
@@ -30,17 +30,17 @@ class ReferenceParser:
                 break
             try:
                 self._steps.send(byte)
-            except Broken as broken:
+            except BrokenError as broken:
                 self._events.append(("error", str(broken)))
                 self._broken = True
         events, self._events = self._events, []
         return events
 
-    def _run(self) -> Iterator[None]:
+    def _run(self) -> Generator[None, int, None]:
         while True:
             line = bytearray()
             while True:
-                byte = yield  # type: ignore[misc]
+                byte = yield
                 if byte == ord("\n"):
                     break
                 line.append(byte)
@@ -48,7 +48,7 @@ class ReferenceParser:
             words = self._words(bytes(line))
             verb = words[0].upper()
             if verb not in VERBS:
-                raise Broken("Unknown Protocol Operation")
+                raise BrokenError("Unknown Protocol Operation")
             yield from self._line(verb, words, bytes(line))
 
     def _check_line_so_far(self, line: bytes) -> None:
@@ -63,9 +63,9 @@ class ReferenceParser:
         else:
             known = any(candidate[: len(name)] == name for candidate in VERBS)
         if not known:
-            raise Broken("Unknown Protocol Operation")
+            raise BrokenError("Unknown Protocol Operation")
         if len(line) > self._max_control_line:
-            raise Broken("Maximum Control Line Exceeded")
+            raise BrokenError("Maximum Control Line Exceeded")
 
     def _words(self, line: bytes) -> list[bytes]:
         words = [bytearray()]
@@ -77,7 +77,7 @@ class ReferenceParser:
         # The verb stands at the very beginning of the line, whatever blanks are elsewhere.
         return [bytes(words[0]), *[bytes(word) for word in words[1:] if word]]
 
-    def _line(self, verb: bytes, words: list[bytes], line: bytes) -> Iterator[None]:
+    def _line(self, verb: bytes, words: list[bytes], line: bytes) -> Generator[None, int, None]:
         arguments = words[1:]
         if verb == b"PING":
             self._events.append(("ping",))
@@ -91,37 +91,37 @@ class ReferenceParser:
             elif len(arguments) == 3:
                 self._events.append(("subscribe", *arguments))
             else:
-                raise Broken("Parser Error")
+                raise BrokenError("Parser Error")
         elif verb == b"UNSUB":
             if len(arguments) not in (1, 2):
-                raise Broken("Parser Error")
+                raise BrokenError("Parser Error")
             text = arguments[1].decode("latin-1") if len(arguments) == 2 else "0"
             is_number = all(character in "0123456789" for character in text) and len(text) <= 18
             self._events.append(("unsubscribe", arguments[0], int(text) if is_number else 0))
         elif verb == b"CONNECT":
             if not arguments:
-                raise Broken("Parser Error")
+                raise BrokenError("Parser Error")
             self._events.append(("connect", line[len("CONNECT") :].strip(BLANKS)))
         else:
             yield from self._message(verb == b"HPUB", arguments)
 
-    def _message(self, has_headers: bool, arguments: list[bytes]) -> Iterator[None]:
+    def _message(self, has_headers: bool, arguments: list[bytes]) -> Generator[None, int, None]:
         numbers = 2 if has_headers else 1
         if len(arguments) not in (1 + numbers, 2 + numbers):
-            raise Broken("Parser Error")
+            raise BrokenError("Parser Error")
         subject = arguments[0]
         reply = arguments[1] if len(arguments) == 2 + numbers else None
         lengths = [self._length(word) for word in arguments[-numbers:]]
         if lengths[0] > lengths[-1]:
-            raise Broken("Parser Error")
+            raise BrokenError("Parser Error")
         if lengths[-1] > self._max_payload:
-            raise Broken("Maximum Payload Violation")
+            raise BrokenError("Maximum Payload Violation")
         body = bytearray()
         while len(body) < lengths[-1]:
-            body.append((yield))  # type: ignore[misc]
+            body.append((yield))
         for expected in b"\r\n":
-            if (yield) != expected:  # type: ignore[misc]
-                raise Broken("Unknown Protocol Operation")
+            if (yield) != expected:
+                raise BrokenError("Unknown Protocol Operation")
         header_length = lengths[0] if has_headers else 0
         headers = bytes(body[:header_length]) if header_length else None
         kind = "request" if subject[:8] == b"$mq9.AI." else "publish"
@@ -130,5 +130,5 @@ class ReferenceParser:
     def _length(self, word: bytes) -> int:
         text = word.decode("latin-1")
         if not 1 <= len(text) <= 10 or any(character not in "0123456789" for character in text):
-            raise Broken("Parser Error")
+            raise BrokenError("Parser Error")
         return int(text)

@@ -1,6 +1,7 @@
 """The parser against a slow one written independently, in whatever chunks the input comes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given, settings
@@ -47,7 +48,7 @@ def expected(data: bytes, limits: ParserLimits = LIMITS) -> list[tuple[object, .
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(data) + 1) for place in places}), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 request_subject = st.sampled_from([b"$mq9.AI.MSG.SEND.a", b"$mq9.AI.", b"$mq9.AI.X.*", b"$mq9.AI"])
@@ -58,7 +59,16 @@ line_end = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r\r\n"])
 payload = st.one_of(
     st.binary(max_size=MAX_PAYLOAD + 1),
     st.sampled_from(
-        [b"", b"\r\n", b"hi", b"\n", b"\r\nPUB $mq9.AI.X r 2\r\nhi", b"PUB $mq9.AI.X r 2", b"PING\r\n", b"a\r\nb\r\n"]
+        [
+            b"",
+            b"\r\n",
+            b"hi",
+            b"\n",
+            b"\r\nPUB $mq9.AI.X r 2\r\nhi",
+            b"PUB $mq9.AI.X r 2",
+            b"PING\r\n",
+            b"a\r\nb\r\n",
+        ]
     ),
 )
 
@@ -66,7 +76,12 @@ payload = st.one_of(
 @st.composite
 def proper_request(draw: st.DrawFn) -> bytes:
     body = draw(payload)
-    return b"PUB %b _INBOX.x.%d %d\r\n%b\r\n" % (draw(request_subject), draw(st.integers(0, 9)), len(body), body)
+    return b"PUB %b _INBOX.x.%d %d\r\n%b\r\n" % (
+        draw(request_subject),
+        draw(st.integers(0, 9)),
+        len(body),
+        body,
+    )
 
 
 @st.composite
@@ -78,7 +93,9 @@ def message(draw: st.DrawFn) -> bytes:
     words += draw(st.lists(word, max_size=draw(st.sampled_from([0, 1, 1, 1, 3]))))
     if words[0].upper() == b"HPUB":
         words.append(b"%d" % draw(st.integers(0, length + 1 if length >= 0 else 0)))
-    words.append(draw(st.sampled_from([b"%d" % length] * 6 + [b"0%d" % max(length, 0), b"+2", b"x", b"9" * 11])))
+    words.append(
+        draw(st.sampled_from([b"%d" % length] * 6 + [b"0%d" % max(length, 0), b"+2", b"x", b"9" * 11]))
+    )
     line = words[0]
     for part in words[1:]:
         line += draw(blank) + part

@@ -454,9 +454,13 @@ class Connection(asyncio.Protocol):
             return
         # Closing a socket that holds unread input would reset it, and the reason might never be read. So end
         # only this direction and ignore the other, for a moment.
-        transport.write_eof()
-        transport.resume_reading()
-        asyncio.get_running_loop().call_later(_LINGER, transport.abort)
+        try:
+            transport.write_eof()
+            transport.resume_reading()
+        except OSError:  # the client has gone already
+            transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(_LINGER, transport.abort)
 
     def cut(self, reason: str) -> None:
         """End the connection at once; what is pending is thrown away."""
