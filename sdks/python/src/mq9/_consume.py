@@ -1,0 +1,463 @@
+"""Consuming a mailbox: fetch under a lease, hand over, renew meanwhile, acknowledge or give back; until it is
+stopped.
+
+One batch at a time. Each message of it is *waiting*, then *running*, then *settled*; a lease covers all that
+are not settled:
+
+    FETCH -> waiting -> running -> handler returned -> ACK  -> settled
+                |          `-----> handler failed  -> error hook, NACK with a growing delay -> settled
+                `-> stop(), cancelled -> NACK -> settled
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mq9._base import Mq9Error
+from mq9._encode import invalid
+from mq9._generated import constants
+from mq9._generated.models import FetchResult, Message
+from mq9._message import Delivery, delivery_of, set_delivery
+
+if TYPE_CHECKING:
+    from mq9._client import Client
+
+Handler = Callable[[Message], Awaitable[object]]
+ErrorHook = Callable[[Exception, "Message | None"], "Awaitable[object] | object"]
+
+_logger = logging.getLogger("mq9")
+_inside: ContextVar[Consumer | None] = ContextVar("mq9_inside_handler", default=None)
+
+
+@dataclass(slots=True)
+class ConsumerStats:
+    """What a consumer has done so far.
+
+    Attributes:
+        delivered: Messages handed to the handler or the loop.
+        acknowledged: Messages confirmed.
+        failed: Messages whose handler failed.
+        given_back: Messages given back.
+        failed_acks: ACKs that failed; those messages come again.
+        failed_fetches: FETCHes that failed; each was followed by a pause.
+    """
+
+    delivered: int = 0
+    acknowledged: int = 0
+    failed: int = 0
+    given_back: int = 0
+    failed_acks: int = 0
+    failed_fetches: int = 0
+
+
+class Consumer:
+    """A running consumer; made by `Client.consume`.
+
+    With a handler it runs by itself: `await consumer` waits until it has ended, `await consumer.stop()` ends
+    it. Without one it is
+    iterated: `async for message in consumer`. As a context manager it is stopped at the end of the block.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        mail_address: str,
+        group_name: str,
+        handler: Handler | None,
+        *,
+        num_msgs: int,
+        max_wait_ms: int,
+        lease_ms: int,
+        concurrency: int,
+        auto_ack: bool,
+        start: Mapping[str, Any],
+        on_error: ErrorHook | None,
+        timeout: float | None,
+    ) -> None:
+        self.stats = ConsumerStats()
+        self._client = client
+        self._mail_address = mail_address
+        self._group_name = group_name
+        self._handler = handler
+        self._num_msgs = max(num_msgs, concurrency)
+        self._max_wait_ms = max_wait_ms
+        self._lease_ms = lease_ms
+        self._concurrency = concurrency
+        self._auto_ack = auto_ack
+        self._start = dict(start)  # Options of the first FETCH; empty once one has succeeded.
+        self._on_error = on_error
+        self._timeout = timeout
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._unsettled: dict[int, Message] = {}
+        self._iterating: asyncio.Task[Any] | None = None
+        self._iterated = False
+        self._task: asyncio.Task[None] | None = None
+        if handler is not None:
+            if not callable(handler):
+                raise invalid("handler", f"must be a function, not {type(handler).__name__}")
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name=f"mq9-consume {mail_address} {group_name}"
+            )
+        client._open.add(self)
+
+    # Ending.
+
+    async def stop(self) -> None:
+        """Ends the consumer: waits for the handlers that run and their ACKs, and gives back what was not
+        started.
+
+        Calling it again is fine. From inside a handler, or from the body of the loop, it only asks for the
+        end and returns.
+        """
+        self._stopping.set()
+        if _inside.get() is self or self._iterating is asyncio.current_task():
+            return
+        if self._task is not None:
+            # Shielded: giving up waiting does not cancel the handlers.
+            await asyncio.shield(asyncio.gather(self._task, return_exceptions=True))
+        elif self._iterated:
+            await self._ended.wait()
+        else:
+            self._finish()
+
+    def cancel(self) -> None:
+        """Ends the consumer at once: cancels its handlers; what they had in hand is given back in the
+        background.
+        """
+        self._stopping.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it fetches or handles messages, or may yet be iterated."""
+        return not self._ended.is_set()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.wait().__await__()
+
+    async def wait(self) -> None:
+        """Waits until the consumer has ended. Cancelling that cancels the consumer.
+
+        Raises:
+            InvalidArgumentError: It has no handler, so it does not run by itself.
+        """
+        if self._task is None:
+            raise invalid("handler", "a consumer without a handler does not run by itself: iterate it")
+        try:
+            await asyncio.shield(self._task)
+        except asyncio.CancelledError:
+            if not self._task.cancelled():
+                self._task.cancel()
+                await asyncio.wait({self._task})
+                raise
+            if not self._stopping.is_set():
+                raise
+
+    async def __aenter__(self) -> Consumer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError) and self._task is not None:
+            self.cancel()
+            await asyncio.wait({self._task})
+        else:
+            await self.stop()
+
+    def _finish(self) -> None:
+        self._stopping.set()
+        self._ended.set()
+        self._client._open.discard(self)
+
+    # The handler form.
+
+    async def _run(self) -> None:
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while not self._stopping.is_set():
+                batch = await self._next_batch()
+                if not batch:
+                    continue
+                renewing = asyncio.create_task(self._renew())
+                await self._handle(deque(batch))
+                await _ended(renewing)
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+            self._give_back_in_background()
+            self._finish()
+
+    async def _handle(self, waiting: deque[Message]) -> None:
+        workers = [
+            asyncio.create_task(self._work(waiting)) for _ in range(min(self._concurrency, len(waiting)))
+        ]
+        try:
+            await asyncio.wait(workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            if any(not worker.done() for worker in workers):
+                # Cancelled ourselves: the handlers get their CancelledError now and may clean up.
+                await _uncancelled(asyncio.wait(workers))
+        for worker in workers:
+            if not worker.cancelled():
+                worker.result()
+        await self._give_back(list(waiting))
+
+    async def _work(self, waiting: deque[Message]) -> None:
+        while waiting and not self._stopping.is_set():
+            message = waiting.popleft()
+            error = await self._run_handler(message)
+            if error is None:
+                if self._auto_ack:
+                    await self._acknowledge(message)
+                self._unsettled.pop(message.msg_id, None)
+            else:
+                self.stats.failed += 1
+                await self._report(error, message)
+                count = message.delivery_count or 1
+                await self._give_back([message], nack_delay_ms(count))
+
+    async def _run_handler(self, message: Message) -> Exception | None:
+        assert self._handler is not None
+        self.stats.delivered += 1
+        running = asyncio.create_task(self._call_handler(message))
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            running.cancel()
+            await _uncancelled(asyncio.wait({running}))
+            if not running.cancelled() and running.exception() is None and self._auto_ack:
+                # It had finished, or finished in spite of the cancellation: its work is not done again.
+                self._client._run_in_background(self._acknowledge(message))
+                self._unsettled.pop(message.msg_id, None)
+            raise
+        if running.cancelled():
+            return Mq9HandlerCancelledError("the handler was cancelled from within")
+        failure = running.exception()
+        if failure is None:
+            return None
+        if isinstance(failure, Exception):
+            return failure
+        raise failure
+
+    async def _call_handler(self, message: Message) -> None:
+        assert self._handler is not None
+        _inside.set(self)
+        result = self._handler(message)
+        if inspect.isawaitable(result):
+            await result
+
+    # Iteration.
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        if self._handler is not None:
+            raise invalid("handler", "a consumer with a handler can't be iterated as well")
+        if self._iterated:
+            raise invalid("consumer", "can be iterated once only: call consume again")
+        self._iterated = True
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncGenerator[Message, None]:
+        renewing: asyncio.Task[None] | None = None
+        waiting: deque[Message] = deque()
+        try:
+            while not self._stopping.is_set():
+                waiting = deque(await self._next_batch())
+                if not waiting:
+                    continue
+                renewing = asyncio.create_task(self._renew())
+                while waiting and not self._stopping.is_set():
+                    message = waiting.popleft()
+                    self.stats.delivered += 1
+                    self._iterating = asyncio.current_task()
+                    yield message
+                    # The loop has come back for more, so its body has ended well.
+                    if self._auto_ack:
+                        await self._acknowledge(message)
+                    self._unsettled.pop(message.msg_id, None)
+                await _ended(renewing)
+                await self._give_back(list(waiting))
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+            self._iterating = None
+            self._give_back_in_background()
+            self._finish()
+
+    # Pieces of both.
+
+    async def _next_batch(self) -> list[Message]:
+        """The next messages; none if it was stopped or nothing came."""
+        pause_ms: float = constants.CONSUME_FETCH_PAUSE_MS
+        while not self._stopping.is_set():
+            try:
+                messages = await self._fetch()
+            except Mq9Error as error:
+                self.stats.failed_fetches += 1
+                if self._client.is_closed:
+                    self._stopping.set()
+                    return []
+                await self._report(error, None)
+                jitter = random.uniform(1, 1 + constants.CONSUME_FETCH_PAUSE_JITTER)  # noqa: S311
+                await self._unless_stopped(asyncio.sleep(pause_ms * jitter / 1000))
+                pause_ms = min(
+                    pause_ms * constants.CONSUME_FETCH_PAUSE_FACTOR, constants.CONSUME_FETCH_PAUSE_MAX_MS
+                )
+                continue
+            return messages
+        return []
+
+    async def _fetch(self) -> list[Message]:
+        result: FetchResult | None = await self._unless_stopped(
+            self._client.fetch(
+                self._mail_address,
+                group_name=self._group_name,
+                num_msgs=self._num_msgs,
+                max_wait_ms=self._max_wait_ms,
+                lease_ms=self._lease_ms,
+                timeout=self._timeout,
+                **self._start,
+            )
+        )
+        if result is None:
+            return []
+        self._start.clear()
+        for message in result.messages:
+            lease_id = result.lease_id or ""
+            set_delivery(
+                message,
+                Delivery(self._client, self._mail_address, self._group_name, lease_id, self._lease_ms),
+            )
+            self._unsettled[message.msg_id] = message
+        return result.messages
+
+    async def _unless_stopped(self, action: Any) -> Any:
+        """Runs something and cancels it at stop(); None then."""
+        task = asyncio.ensure_future(action)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            stopped.cancel()
+            if not task.done():
+                # What a cancelled FETCH brings is given back by the client.
+                task.cancel()
+                await _uncancelled(asyncio.wait({task}))
+
+    async def _renew(self) -> None:
+        """Keeps everything that is not settled hidden from the rest of the group."""
+        while True:
+            await asyncio.sleep(self._lease_ms / constants.CONSUME_RENEW_DIVISOR / 1000)
+            held: dict[str, list[int]] = {}
+            for message in self._unsettled.values():
+                if not delivery_of(message).settled:
+                    held.setdefault(delivery_of(message).lease_id, []).append(message.msg_id)
+            for lease_id, ids in held.items():
+                try:
+                    await self._client.renew(
+                        self._mail_address, self._group_name, ids, lease_id=lease_id, lease_ms=self._lease_ms
+                    )
+                except Mq9Error as error:
+                    await self._report(error, None)
+
+    async def _acknowledge(self, message: Message) -> None:
+        if delivery_of(message).settled:
+            return
+        try:
+            await message.ack(timeout=self._timeout)
+            self.stats.acknowledged += 1
+        except Mq9Error as error:
+            self.stats.failed_acks += 1
+            await self._report(error, message)
+
+    async def _give_back(self, messages: list[Message], delay_ms: int = 0) -> None:
+        """NACKs messages of one batch that are not settled; what fails comes again when its lease is over."""
+        held = [message for message in messages if not delivery_of(message).settled]
+        for message in messages:
+            self._unsettled.pop(message.msg_id, None)
+        if not held:
+            return
+        try:
+            await self._client.nack(
+                self._mail_address,
+                self._group_name,
+                [message.msg_id for message in held],
+                lease_id=delivery_of(held[0]).lease_id,
+                delay_ms=delay_ms,
+                timeout=self._timeout,
+            )
+            self.stats.given_back += len(held)
+        except Mq9Error as error:
+            await self._report(error, held[0] if len(held) == 1 else None)
+
+    def _give_back_in_background(self) -> None:
+        """After a cancellation: gives everything back that is still in hand."""
+        if self._unsettled:
+            self._client._run_in_background(self._give_back(list(self._unsettled.values())))
+
+    async def _report(self, error: Exception, message: Message | None) -> None:
+        """Runs the error hook, or logs where there is none; a hook that fails is logged too."""
+        if self._on_error is None:
+            about = f"message {message.msg_id}" if message is not None else "the consumer"
+            _logger.warning(
+                "%s, group %s, %s: %s", self._mail_address, self._group_name, about, error, exc_info=error
+            )
+            return
+        try:
+            token = _inside.set(self)
+            try:
+                result = self._on_error(error, message)
+                if inspect.isawaitable(result):
+                    await result
+            finally:
+                _inside.reset(token)
+        except Exception:
+            _logger.exception("%s, group %s: the error hook failed", self._mail_address, self._group_name)
+
+
+class Mq9HandlerCancelledError(Mq9Error):
+    """A handler ended with a CancelledError of its own making; its message is given back like after any
+    failure.
+    """
+
+    kind = "cancelled"
+
+
+def nack_delay_ms(delivery_count: int) -> int:
+    """How long a message stays hidden after its handler failed, in milliseconds; grows with its
+    deliveries.
+    """
+    longest = constants.CONSUME_NACK_DELAY_MAX_MS
+    factor = constants.CONSUME_NACK_DELAY_FACTOR ** min(max(delivery_count, 1) - 1, 62)
+    return int(min(constants.CONSUME_NACK_DELAY_MS * factor, longest))
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.wait({task})
+
+
+async def _uncancelled(action: Awaitable[Any]) -> None:
+    """Waits for something that ends soon, also when cancelled again meanwhile; the first cancellation is
+    passed on by the caller.
+    """
+    waiting = asyncio.ensure_future(action)
+    while not waiting.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(waiting)
