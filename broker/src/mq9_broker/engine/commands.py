@@ -3,8 +3,8 @@
 Every operation but SEND has its generated struct (`mq9_broker._generated.commands`). SEND is the hot path and
 therefore a plain tuple, `SendCommand`. `OutboxRemove` is the shell's own.
 
-The shell has validated everything that needs no state (spec/: bounds, required fields, header values). What it
-resolves besides:
+The shell has validated everything that needs no state (spec/: bounds, required fields, header values). What
+it resolves besides:
 
 * CREATE without a name: the shell makes the address (128 random bits).
 * ``MsgAck.msg_ids`` holds the exact ids to confirm; ``msg_id`` is not looked at (the node that takes an ACK
@@ -112,8 +112,9 @@ def decode_command(data: bytes) -> Command:
 def repeat_of(command: MsgFetch, next_msg_id: int) -> MsgFetch:
     """Returns the FETCH with which a waiter that came up empty asks again.
 
-    A group is at its start by now and must not be reset again; a stateless ``latest`` keeps meaning "from the
-    moment it was accepted", so it becomes ``from_id`` with the ``next_msg_id`` that the first answer reported.
+    A group is at its start by now and must not be reset again; a stateless ``latest`` keeps meaning "from
+    the moment it was accepted", so it becomes ``from_id`` with the ``next_msg_id`` that the first answer
+    reported.
     """
     if not command.group_name and command.deliver == "latest":
         return msgspec.structs.replace(command, deliver="from_id", from_id=next_msg_id, force_deliver=False)

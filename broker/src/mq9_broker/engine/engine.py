@@ -1,15 +1,27 @@
-"""The engine: `apply` for what changes state, `read` for what does not."""
+"""The engine: `Engine.apply` for what changes state, `Engine.read` for what does not."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
+import msgspec
+
+from mq9_broker._generated import commands as operations
 from mq9_broker._generated.commands import MsgFetch
-from mq9_broker.engine.commands import Command
+from mq9_broker.engine import dead_letters, fetching, mailboxes, registry, settling, timers
+from mq9_broker.engine.commands import Command, OutboxRemove
 from mq9_broker.engine.effects import DeadLetter, Effect
+from mq9_broker.engine.fetching import FetchRead
+from mq9_broker.engine.keys import FORMAT, TIME, pack_u64, unpack_u64
 from mq9_broker.engine.limits import EngineLimits
-from mq9_broker.store import Store
+from mq9_broker.engine.registry import Agent
+from mq9_broker.engine.sending import SENT, send
+from mq9_broker.engine.state import State
+from mq9_broker.store import Batch, Store
 
 Result: TypeAlias = tuple[bytes, tuple[Effect, ...]]
+
+#: Version of the key layout and value encodings, see README.md.
+STORE_FORMAT: Final = b"mq9 1"
 
 
 class Applied(NamedTuple):
@@ -21,43 +33,53 @@ class Applied(NamedTuple):
     """Effects of the timers that ran before the first command."""
 
 
-class FetchRead(NamedTuple):
-    """What a FETCH that changes nothing brought."""
-
-    reply: bytes
-    msg_ids: tuple[int, ...]
-    """In the order of the batch."""
-    incarnation: int
-    """0 = the reply is an error: answer it at once."""
-    next_msg_id: int
-    """For `commands.repeat_of`."""
-
-
-class Agent(NamedTuple):
-    """A registered agent, as DISCOVER shows it."""
-
-    name: str
-    mailbox: str
-    body: bytes
-    """JSON text as registered."""
-    last_seen: int
-    """Unix seconds."""
-    registered_at: int
-    """Unix seconds."""
-    status: bytes | None
-    """JSON text, None before the first REPORT."""
+_WRITES: Final[dict[type[msgspec.Struct], Callable[[State, Any], bytes]]] = {
+    operations.MailboxCreate: mailboxes.create,
+    operations.MailboxDelete: mailboxes.delete,
+    operations.MsgFetch: fetching.fetch,
+    operations.MsgAck: settling.acknowledge,
+    operations.MsgNack: settling.give_back,
+    operations.MsgRenew: settling.renew,
+    operations.MsgDelete: mailboxes.delete_message,
+    operations.AgentRegister: registry.register,
+    operations.AgentUnregister: registry.unregister,
+    operations.AgentReport: registry.report,
+    OutboxRemove: dead_letters.remove_entry,
+}
+_READS: Final[dict[type[msgspec.Struct], Callable[[State, Any], bytes]]] = {
+    operations.MailboxInfo: mailboxes.info,
+    operations.MsgQuery: mailboxes.query,
+    operations.AgentDiscover: registry.discover,
+}
+_HANDLERS: Final = _WRITES | _READS
 
 
 class Engine:
-    """Deterministic state machine over a store: no clock, no randomness, no I/O of its own."""
+    """Deterministic state machine over a store: no clock, no randomness, no I/O of its own.
+
+    Args:
+        store: An empty store, or one that an engine of this format has written.
+        limits: Bounds of mailboxes and replies.
+
+    Raises:
+        ValueError: the store was written in another format.
+    """
 
     def __init__(self, store: Store, limits: EngineLimits) -> None:
-        raise NotImplementedError
+        self._state = State(store, limits)
+        written = store.get(FORMAT)
+        if written is None:
+            store.write(Batch((), ((FORMAT, STORE_FORMAT),)))
+        elif written != STORE_FORMAT:
+            raise ValueError(f"store has format {written!r}, this engine reads and writes {STORE_FORMAT!r}")
+        time = store.get(TIME)
+        self._time: int = 0 if time is None else unpack_u64(time)[0]
+        self._state.earliest_timer = timers.next_due(self._state)
 
     @property
     def time_ms(self) -> int:
         """The greatest time the engine has been given."""
-        raise NotImplementedError
+        return self._time
 
     def apply(self, time_ms: int, commands: Sequence[Command]) -> Applied:
         """Runs the timers that are due at ``time_ms``, then the commands, as one atomic store batch.
@@ -68,41 +90,98 @@ class Engine:
         Raises:
             Exception: whatever the store raised; then nothing has changed and the engine can go on.
         """
-        raise NotImplementedError
+        time = max(time_ms, self._time)
+        try:
+            applied = self._apply(time, commands)
+        except BaseException:
+            self._state.forget()
+            raise
+        self._time = time
+        return applied
+
+    def _apply(self, time: int, commands: Sequence[Command]) -> Applied:
+        state = self._state
+        timer_effects: tuple[Effect, ...] = ()
+        due = state.earliest_timer
+        if due is not None and due <= time:
+            timers.run_due(state, self._time, time)
+            timer_effects = self._take_effects()
+        state.now = time
+        results: list[Result] = []
+        add = results.append
+        known = state.mailboxes
+        changed = state.changed
+        for command in commands:
+            if isinstance(command, tuple):
+                address, lane, headers, payload, options = command
+                mailbox = known.get(address)
+                if options is None and mailbox is not None and mailbox.next_id < mailbox.plain_limit:
+                    # The hot path: everything that a SEND without options does.
+                    msg_id = mailbox.next_id
+                    mailbox.next_id = msg_id + 1
+                    mailbox.unwritten[lane].append((msg_id, headers, payload))
+                    if not mailbox.changed:
+                        mailbox.changed = True
+                        changed.append(mailbox)
+                    add((SENT % msg_id, mailbox.sent_effects))
+                    continue
+                add((send(state, command), self._take_effects()))
+            else:
+                add((_HANDLERS[type(command)](state, command), self._take_effects()))
+        state.write_changed()
+        if time != self._time:
+            state.store.put(TIME, pack_u64(time))
+        state.store.commit()
+        state.trim()
+        if due is not None and due <= time:
+            state.earliest_timer = timers.next_due(state)
+        return Applied(results, timer_effects)
+
+    def _take_effects(self) -> tuple[Effect, ...]:
+        effects = self._state.effects
+        if not effects:
+            return ()
+        self._state.effects = []
+        return tuple(effects)
 
     def read(self, time_ms: int, command: Command) -> bytes:
-        """Answers MailboxInfo, Query, AgentDiscover or a FETCH for which `fetch_is_write` is false.
+        """Answers MailboxInfo, MsgQuery, AgentDiscover or a MsgFetch for which `fetch_is_write` is false.
 
         Timers do not run here: when `next_due` is not after ``time_ms``, apply a tick first.
         """
-        raise NotImplementedError
+        if isinstance(command, MsgFetch):
+            return self.read_fetch(time_ms, command).reply
+        self._state.now = max(time_ms, self._time)
+        kind: type[Any] = type(command)
+        return _READS[kind](self._state, command)
 
     def read_fetch(self, time_ms: int, command: MsgFetch) -> FetchRead:
         """Like `read`, with what the shell needs for un-leased batches and for waiting."""
-        raise NotImplementedError
+        self._state.now = max(time_ms, self._time)
+        return fetching.fetch_read(self._state, command)
 
     def fetch_is_write(self, command: MsgFetch) -> bool:
         """Tells whether this FETCH has to go through `apply` now: it leases, resets, or creates its group.
 
         Judged by the state after all that was applied so far, so apply what stands before it first.
         """
-        raise NotImplementedError
+        return fetching.is_write(self._state, command)
 
     def next_due(self) -> int | None:
         """When the next tick is wanted (ms), None = never. May be early (a tick too many), is never late.
 
         After a tick it may still lie in the past: cleaning up goes on in bounded steps, so tick again soon.
         """
-        raise NotImplementedError
+        return self._state.earliest_timer
 
     def outbox(self) -> Iterator[DeadLetter]:
         """All outbox entries that no OutboxRemove has removed: to be delivered after a restart."""
-        raise NotImplementedError
+        return dead_letters.outbox(self._state)
 
     def agent(self, name: str) -> Agent | None:
         """The registered agent of that name."""
-        raise NotImplementedError
+        return registry.agent(self._state, name)
 
     def agents(self) -> Iterator[Agent]:
         """All registered agents by name in byte order, to build a search index."""
-        raise NotImplementedError
+        return registry.agents(self._state)

@@ -1,0 +1,334 @@
+"""FETCH: which messages come next, in what order, and what that does to the group."""
+
+from binascii import b2a_base64
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from mq9_broker._generated import errors
+from mq9_broker._generated.commands import MsgFetch
+from mq9_broker.engine.effects import Deliverable, Fetched, GroupReset
+from mq9_broker.engine.groups import (
+    Group,
+    LeaseRecord,
+    end_group,
+    find_group,
+    resolve_start,
+    start_group,
+)
+from mq9_broker.engine.rendering import message_json, middle
+from mq9_broker.engine.segments import PLAIN_FIELDS, Message, Segment, is_expired
+from mq9_broker.engine.settling import lease_name
+
+if TYPE_CHECKING:
+    from mq9_broker.engine.mailbox import Mailbox
+    from mq9_broker.engine.state import State
+
+_HEAD: Final = b'{"error":"","messages":['
+# Room for what stands around the messages of a reply: the lease's name has at most 33 characters.
+_FRAME: Final = len(_HEAD) + len(b'],"lease_id":""}') + 33
+# A read remembers where it can skip this many gone messages.
+_LONG_SKIP: Final = 32
+
+
+class FetchRead(NamedTuple):
+    """What a FETCH that changes nothing brought."""
+
+    reply: bytes
+    msg_ids: tuple[int, ...]
+    """In the order of the batch."""
+    incarnation: int
+    """0 = the reply is an error: answer it at once."""
+    next_msg_id: int
+    """For `commands.repeat_of`."""
+
+
+class _Batch:
+    """The messages of one reply so far."""
+
+    __slots__ = ("ids", "leased", "parts", "room", "size")
+
+    def __init__(self, count: int, limit: int, leased: bool) -> None:
+        self.parts: list[bytes] = []
+        self.ids: list[int] = []
+        self.room = count
+        self.size = limit - _FRAME
+        """Bytes left; below 0 only with a single message."""
+        self.leased = leased
+
+    def add(self, msg_id: int, part: bytes) -> bool:
+        """Takes a message in; False = it does not fit, and the batch is complete."""
+        if len(part) >= self.size and self.parts:
+            self.room = 0
+            return False
+        self.size -= len(part) + 1
+        self.room -= 1
+        self.parts.append(part)
+        self.ids.append(msg_id)
+        return True
+
+    def reply(self, lease_id: str) -> bytes:
+        """The reply's JSON."""
+        messages = b",".join(self.parts)
+        if lease_id and self.parts:
+            return b'%b%b],"lease_id":"%b"}' % (_HEAD, messages, lease_id.encode())
+        return b"%b%b]}" % (_HEAD, messages)
+
+
+def is_write(state: "State", command: MsgFetch) -> bool:
+    """Tells whether the FETCH changes anything."""
+    if not command.group_name:
+        return False
+    mailbox = state.mailbox(command.address)
+    if mailbox is None:
+        return False
+    if command.lease_ms or command.force_deliver:
+        return True
+    return find_group(state, mailbox, command.group_name) is None
+
+
+def fetch(state: "State", command: MsgFetch) -> bytes:
+    """Carries out MSG.FETCH as a write."""
+    if not is_write(state, command):
+        return _report_read(state, command, fetch_read(state, command))
+    mailbox = state.mailbox(command.address)
+    if mailbox is None:
+        return errors.mailbox_not_found(command.address.decode())
+    group = find_group(state, mailbox, command.group_name)
+    if group is None:
+        most = state.limits.max_groups
+        if most and mailbox.group_count >= most:
+            return errors.mailbox_full(command.address.decode(), f"it has {most} consumer groups")
+        group = _start(state, mailbox, command)
+    elif command.force_deliver:
+        end_group(state, mailbox, group)
+        group = _start(state, mailbox, command)
+        state.effects.append(GroupReset(mailbox.address, mailbox.incarnation, group.name))
+    resolve_start(state, mailbox, group)
+    batch = _Batch(command.num_msgs, state.limits.max_reply, bool(command.lease_ms))
+    lease_id = ""
+    if command.lease_ms:
+        lease_id = _lease(state, mailbox, group, command.lease_ms, batch)
+    else:
+        _look(state, mailbox, group, batch)
+    state.effects.append(
+        Fetched(
+            mailbox.address,
+            mailbox.incarnation,
+            group.name,
+            tuple(batch.ids),
+            bool(command.lease_ms),
+            mailbox.next_id,
+        )
+    )
+    if command.force_deliver:
+        state.effects.append(Deliverable(mailbox.address, mailbox.incarnation, group.name))
+    return batch.reply(lease_id)
+
+
+def _report_read(state: "State", command: MsgFetch, done: FetchRead) -> bytes:
+    if done.incarnation:
+        state.effects.append(
+            Fetched(
+                command.address, done.incarnation, command.group_name, done.msg_ids, False, done.next_msg_id
+            )
+        )
+    return done.reply
+
+
+def fetch_read(state: "State", command: MsgFetch) -> FetchRead:
+    """Carries out a FETCH that is none of `is_write`."""
+    mailbox = state.mailbox(command.address)
+    if mailbox is None:
+        return FetchRead(errors.mailbox_not_found(command.address.decode()), (), 0, 0)
+    batch = _Batch(command.num_msgs, state.limits.max_reply, False)
+    if command.group_name:
+        group = find_group(state, mailbox, command.group_name)
+        if group is None:
+            raise LookupError("a FETCH that creates its group is a write")
+        _look(state, mailbox, group, batch)
+    else:
+        start, from_time = _start_of(state, mailbox, command)
+        if not from_time:
+            for lane in (0, 1, 2):
+                if batch.room:
+                    _take_fresh(state, mailbox, None, lane, start, batch)
+    return FetchRead(batch.reply(""), tuple(batch.ids), mailbox.incarnation, mailbox.next_id)
+
+
+def _start_of(state: "State", mailbox: "Mailbox", command: MsgFetch) -> tuple[int, int]:
+    """Where ``deliver`` begins: the first id, and the time (s) that has to come first (0 = it is there)."""
+    if command.deliver == "earliest":
+        return 0, 0
+    if command.deliver == "from_id":
+        return command.from_id or 0, 0
+    if command.deliver == "from_time":
+        from_time = command.from_time or 0
+        if from_time > state.now // 1000:
+            return mailbox.next_id, from_time
+        return state.segments.first_id_since(mailbox, 1000 * from_time), 0
+    return mailbox.next_id, 0
+
+
+def _start(state: "State", mailbox: "Mailbox", command: MsgFetch) -> Group:
+    start, from_time = _start_of(state, mailbox, command)
+    return start_group(state, mailbox, command.group_name, start, from_time)
+
+
+def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batch: _Batch) -> str:
+    """Fills the batch and hides what is in it; returns the lease's name."""
+    entries: dict[int, int] = {}
+    for lane in (0, 1, 2):
+        if not batch.room:
+            break
+        if group.redeliveries[lane]:
+            _take_redeliveries(state, mailbox, group, lane, batch, entries)
+        if batch.room and not group.from_time and group.cursors[lane] <= mailbox.last_ids[lane]:
+            taken = len(batch.ids)
+            cursor = _take_fresh(state, mailbox, group, lane, group.cursors[lane], batch)
+            for msg_id in batch.ids[taken:]:
+                entries[msg_id] = 4 + lane
+            if cursor != group.cursors[lane]:
+                group.move_cursor(state, mailbox, lane, cursor)
+    if not entries:
+        return ""
+    number = mailbox.number(state)
+    group.add_record(state, mailbox, LeaseRecord(number, number, state.now + lease_ms, True, entries))
+    return lease_name(mailbox, number)
+
+
+def _take_redeliveries(
+    state: "State", mailbox: "Mailbox", group: Group, lane: int, batch: _Batch, entries: dict[int, int]
+) -> None:
+    """Takes what comes again into a leased batch, and drops what is gone."""
+    done: list[int] = []
+    for msg_id, count in group.scan_redeliveries(state, lane):
+        found = state.segments.find(mailbox, lane, msg_id, state.now)
+        if found is not None:
+            segment, message = found
+            if not batch.add(msg_id, message_json(message, middle(lane, segment.create_ms), count + 1)):
+                break
+            entries[msg_id] = 4 * (count + 1) + lane
+        done.append(msg_id)
+        if not batch.room:
+            break
+    for msg_id in done:
+        group.remove_redelivery(state, lane, msg_id)
+    group.touch(state, mailbox)
+
+
+def _look(state: "State", mailbox: "Mailbox", group: Group, batch: _Batch) -> None:
+    """Fills the batch without a lease: nothing changes."""
+    start, started = 0, not group.from_time
+    if group.from_time and state.now // 1000 >= group.from_time:
+        start, started = state.segments.first_id_since(mailbox, 1000 * group.from_time), True
+    for lane in (0, 1, 2):
+        if batch.room and group.redeliveries[lane]:
+            _look_at_redeliveries(state, mailbox, group, lane, batch)
+        if batch.room and started:
+            _take_fresh(state, mailbox, group, lane, max(start, group.cursors[lane]), batch)
+
+
+def _look_at_redeliveries(state: "State", mailbox: "Mailbox", group: Group, lane: int, batch: _Batch) -> None:
+    """Shows what comes again. Long stretches of gone messages are remembered and skipped the next time."""
+    skips = group.skips[lane]
+    position: int | None = 0
+    while position is not None:
+        begin, position = position, None
+        gone_from, gone = -1, 0
+        for msg_id, count in group.scan_redeliveries(state, lane, begin):
+            found = state.segments.find(mailbox, lane, msg_id, state.now)
+            if found is None:
+                if not gone:
+                    gone_from = msg_id
+                    position = skips.get(msg_id)
+                    if position is not None:
+                        break
+                gone += 1
+                continue
+            if gone > _LONG_SKIP:
+                skips[gone_from] = msg_id
+            gone = 0
+            segment, message = found
+            if not batch.add(msg_id, message_json(message, middle(lane, segment.create_ms), count)):
+                return
+            if not batch.room:
+                return
+        else:
+            if gone > _LONG_SKIP:
+                skips[gone_from] = mailbox.next_id
+
+
+def _take_fresh(
+    state: "State", mailbox: "Mailbox", group: Group | None, lane: int, cursor: int, batch: _Batch
+) -> int:
+    """Takes messages from ``cursor`` on that are not confirmed; returns where to go on."""
+    last_id = mailbox.last_ids[lane]
+    segments = state.segments
+    while cursor <= last_id:
+        segment = segments.at_or_after(mailbox, lane, cursor)
+        if segment is None:
+            return last_id + 1
+        careful = segment.earliest_expiry and segment.earliest_expiry <= state.now
+        if careful or (group is not None and group.intervals[lane]):
+            cursor = _take_carefully(state, group, lane, segment, cursor, batch)
+        else:
+            cursor = _take_all(lane, segment, cursor, batch)
+        if not batch.room:
+            return cursor
+    return cursor
+
+
+def _take_all(lane: int, segment: Segment, cursor: int, batch: _Batch) -> int:
+    """Takes a segment's messages from ``cursor`` on; none of them is confirmed or expired."""
+    same = middle(lane, segment.create_ms)
+    tail = same + b',"delivery_count":1}' if batch.leased else same + b"}"
+    count = 1 if batch.leased else 0
+    parts, ids = batch.parts, batch.ids
+    room, size = batch.room, batch.size
+    start = segment.index_at_or_after(cursor)
+    messages = segment.messages[start : start + room]
+    if segment.live != len(segment.messages):
+        messages = list[Message | None](filter(None, segment.messages[start:]))[:room]
+    for message in messages:
+        if message is None:
+            continue
+        if len(message) == PLAIN_FIELDS and not message[1]:
+            part = b'{"msg_id":%d,"payload":"%b%b' % (
+                message[0],
+                b2a_base64(message[2], newline=False),
+                tail,
+            )
+        else:
+            part = message_json(message, same, count)
+        size -= len(part) + 1
+        if size < 0 and parts:
+            batch.room, batch.size = 0, 0
+            return int(message[0])
+        parts.append(part)
+        ids.append(message[0])
+        room -= 1
+    batch.room, batch.size = room, size
+    return ids[-1] + 1 if not room else segment.ids[-1] + 1
+
+
+def _take_carefully(
+    state: "State", group: Group | None, lane: int, segment: Segment, cursor: int, batch: _Batch
+) -> int:
+    """Like `_take_all`, but leaves out what is expired or confirmed."""
+    same = middle(lane, segment.create_ms)
+    interval = None if group is None else group.next_interval(state, lane, cursor)
+    for index in range(segment.index_at_or_after(cursor), len(segment.ids)):
+        msg_id = segment.ids[index]
+        message = segment.messages[index]
+        while interval is not None and group is not None and interval[1] < msg_id:
+            interval = group.interval_after(state, lane, interval[1])
+        if interval is not None and interval[0] <= msg_id:
+            if interval[1] >= segment.ids[-1]:
+                return interval[1] + 1
+            continue
+        if message is None or is_expired(message, state.now):
+            continue
+        if not batch.add(msg_id, message_json(message, same, int(batch.leased))):
+            return msg_id
+        if not batch.room:
+            return msg_id + 1
+    return segment.ids[-1] + 1

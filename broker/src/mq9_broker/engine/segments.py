@@ -1,0 +1,308 @@
+"""Messages as the store keeps them: segments of messages that were stored together, per lane.
+
+A segment is written once; a second key beside it says which of its messages are gone. When half of them are,
+the segment is written anew without them, so what is stored, and what a reader steps over, stays within twice
+the living messages.
+"""
+
+from bisect import bisect_left
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+
+from mq9_broker.engine.keys import (
+    AFTER_SUFFIXES,
+    GONE_SUFFIX,
+    LANE_BYTES,
+    MAX_U64,
+    MESSAGES_SUFFIX,
+    SEGMENT,
+    pack_u64,
+)
+from mq9_broker.engine.transaction import Transaction
+
+if TYPE_CHECKING:
+    from mq9_broker.engine.mailbox import Mailbox
+
+#: ``(msg_id, headers, payload)``, or with options ``(msg_id, headers, payload, key, tags, expires_at_ms)``.
+#: key "" and expires_at_ms 0 mean none.
+Message: TypeAlias = tuple[Any, ...]
+PLAIN_FIELDS: Final = 3
+KEY_FIELD: Final = 3
+TAGS_FIELD: Final = 4
+EXPIRY_FIELD: Final = 5
+
+SEGMENT_MESSAGES: Final = 128
+SEGMENT_BYTES: Final = 65_536
+_CACHED_SEGMENTS: Final = 2_048
+_CACHED_BYTES: Final = 33_554_432
+
+# create_time_ms, messages, the earliest expiry (0 = none expires)
+_HEADER: Final = Struct(">QIQ")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[tuple]).decode  # type: ignore[type-arg]
+
+
+def is_expired(message: Message, now: int) -> bool:
+    """Tells whether the message's ttl is over."""
+    return len(message) > PLAIN_FIELDS and 0 < message[EXPIRY_FIELD] <= now
+
+
+def message_size(message: Message) -> int:
+    """Bytes that count towards a mailbox's limit."""
+    return len(message[1]) + len(message[2])
+
+
+class Segment:
+    """Messages of one lane that have one create_time, in order; gone ones are None."""
+
+    __slots__ = ("create_ms", "earliest_expiry", "ids", "key", "live", "messages", "size")
+
+    def __init__(
+        self, key: bytes, create_ms: int, earliest_expiry: int, messages: list[Message | None], size: int
+    ) -> None:
+        self.key = key
+        """Without its suffix."""
+        self.create_ms = create_ms
+        self.earliest_expiry = earliest_expiry
+        self.messages = messages
+        self.ids: list[int] = [message[0] for message in messages if message is not None]
+        """Of all messages, gone ones included (none is gone here)."""
+        self.live = len(messages)
+        self.size = size
+
+    def index_at_or_after(self, msg_id: int) -> int:
+        """Position of the first message with this id or a greater one."""
+        ids = self.ids
+        offset = msg_id - ids[0]
+        if offset <= 0:
+            return 0
+        if offset < len(ids) and ids[offset] == msg_id:
+            return offset
+        return bisect_left(ids, msg_id)
+
+    def get(self, msg_id: int) -> Message | None:
+        """The message, None when it is gone or not in here."""
+        index = self.index_at_or_after(msg_id)
+        if index < len(self.ids) and self.ids[index] == msg_id:
+            return self.messages[index]
+        return None
+
+
+class Segments:
+    """Finds, writes and thins out segments; keeps the decoded form of some."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._store = transaction
+        self._cached: dict[bytes, Segment] = {}
+        self._cached_bytes = 0
+
+    def forget(self) -> None:
+        """Empties the cache."""
+        self._cached.clear()
+        self._cached_bytes = 0
+
+    def write(self, mailbox: "Mailbox", lane: int, create_ms: int, messages: list[Message]) -> int:
+        """Stores new messages, ascending, behind all others of the lane; returns their size."""
+        part: list[Message]
+        total = 0
+        start = 0
+        size = 0
+        for end, message in enumerate(messages, 1):
+            size += len(message[1]) + len(message[2])
+            if size >= SEGMENT_BYTES or end - start >= SEGMENT_MESSAGES or end == len(messages):
+                part = messages if end - start == len(messages) else messages[start:end]
+                expiries = [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
+                key = mailbox.lane_prefixes[lane] + pack_u64(part[0][0])
+                segment = Segment(key, create_ms, min(expiries, default=0), list[Message | None](part), size)
+                self._put(segment)
+                self._remember(segment)
+                total += size
+                start = end
+                size = 0
+        return total
+
+    def _put(self, segment: Segment) -> None:
+        head = _HEADER.pack(segment.create_ms, len(segment.messages), segment.earliest_expiry)
+        self._store.put(segment.key + MESSAGES_SUFFIX, head + _encode(segment.messages))
+
+    def _remember(self, segment: Segment) -> None:
+        cached = self._cached
+        cached[segment.key] = segment
+        self._cached_bytes += segment.size
+        while len(cached) > _CACHED_SEGMENTS or (self._cached_bytes > _CACHED_BYTES and len(cached) > 1):
+            self._cached_bytes -= cached.pop(next(iter(cached))).size
+
+    def _load(self, key: bytes, value: bytes | None) -> Segment:
+        """The segment under ``key``, which exists; ``value`` is its messages' value if it is at hand."""
+        segment = self._cached.get(key)
+        if segment is not None:
+            return segment
+        if value is None:
+            value = self._store.get(key + MESSAGES_SUFFIX)
+            if value is None:
+                raise LookupError(f"store has no messages under {key.hex()}, only marks of gone ones")
+        create_ms, _, earliest_expiry = _HEADER.unpack_from(value)
+        messages: list[Message | None] = _decode(memoryview(value)[_HEADER.size :])
+        segment = Segment(key, create_ms, earliest_expiry, messages, len(value))
+        marks = self._store.get(key + GONE_SUFFIX)
+        if marks is not None:
+            gone = int.from_bytes(marks, "little")
+            for index in range(len(messages)):
+                if gone >> index & 1:
+                    messages[index] = None
+                    segment.live -= 1
+        self._remember(segment)
+        return segment
+
+    def floor(self, mailbox: "Mailbox", lane: int, msg_id: int) -> Segment | None:
+        """The last segment that begins at ``msg_id`` or before."""
+        recent = mailbox.recent_segments[lane]
+        if recent is not None and recent.ids[0] <= msg_id <= recent.ids[-1]:
+            if self._cached.get(recent.key) is recent:
+                return recent
+            mailbox.recent_segments[lane] = None
+        prefix = mailbox.lane_prefixes[lane]
+        found = self._store.last(prefix, prefix + pack_u64(msg_id) + AFTER_SUFFIXES)
+        return None if found is None else self._loaded(mailbox, lane, found)
+
+    def after(self, mailbox: "Mailbox", lane: int, key: bytes) -> Segment | None:
+        """The first segment behind the one with ``key``."""
+        found = self._store.first(
+            key + AFTER_SUFFIXES, mailbox.lane_prefixes[lane] + MAX_U64 + AFTER_SUFFIXES
+        )
+        return None if found is None else self._loaded(mailbox, lane, found)
+
+    def before(self, mailbox: "Mailbox", lane: int, key: bytes) -> Segment | None:
+        """The last segment before the one with ``key``."""
+        found = self._store.last(mailbox.lane_prefixes[lane], key)
+        return None if found is None else self._loaded(mailbox, lane, found)
+
+    def _loaded(self, mailbox: "Mailbox", lane: int, found: tuple[bytes, bytes]) -> Segment:
+        key, value = found
+        segment = self._load(key[:-1], value if key.endswith(MESSAGES_SUFFIX) else None)
+        mailbox.recent_segments[lane] = segment
+        return segment
+
+    def at_or_after(self, mailbox: "Mailbox", lane: int, msg_id: int) -> Segment | None:
+        """The first segment that has a message (gone or not) with this id or a greater one."""
+        segment = self.floor(mailbox, lane, msg_id)
+        if segment is None:
+            prefix = mailbox.lane_prefixes[lane]
+            found = self._store.first(prefix + pack_u64(msg_id), prefix + MAX_U64 + AFTER_SUFFIXES)
+            return None if found is None else self._loaded(mailbox, lane, found)
+        return segment if segment.ids[-1] >= msg_id else self.after(mailbox, lane, segment.key)
+
+    def next_id(self, mailbox: "Mailbox", lane: int, msg_id: int) -> int | None:
+        """The first message's id at ``msg_id`` or after it that is not gone (it may be expired)."""
+        if msg_id > mailbox.last_ids[lane]:
+            return None
+        segment = self.at_or_after(mailbox, lane, msg_id)
+        while segment is not None:
+            for index in range(segment.index_at_or_after(msg_id), len(segment.ids)):
+                if segment.messages[index] is not None:
+                    return segment.ids[index]
+            segment = self.after(mailbox, lane, segment.key)
+        return None
+
+    def find(self, mailbox: "Mailbox", lane: int, msg_id: int, now: int) -> tuple[Segment, Message] | None:
+        """A message of the lane with its segment; None when it is gone, expired or not there."""
+        if msg_id > mailbox.last_ids[lane]:
+            return None
+        segment = self.floor(mailbox, lane, msg_id)
+        message = None if segment is None else segment.get(msg_id)
+        if segment is None or message is None or is_expired(message, now):
+            return None
+        return segment, message
+
+    def locate(self, mailbox: "Mailbox", msg_id: int, now: int) -> tuple[int, Segment, Message] | None:
+        """The message's lane, segment and self; None when it is gone, expired or not there."""
+        for lane in (2, 1, 0):
+            found = self.find(mailbox, lane, msg_id, now)
+            if found is not None:
+                return lane, *found
+        return None
+
+    def remove(self, mailbox: "Mailbox", lane: int, ids: list[int]) -> list[Message]:
+        """Takes messages out of the store; ``ids`` ascend. Returns those that were there."""
+        removed: list[Message] = []
+        position = 0
+        while position < len(ids):
+            segment = self.floor(mailbox, lane, ids[position])
+            if segment is None or ids[position] > segment.ids[-1]:
+                position += 1
+                continue
+            before = segment.live
+            last = segment.ids[-1]
+            while position < len(ids) and ids[position] <= last:
+                index = segment.index_at_or_after(ids[position])
+                message = segment.messages[index]
+                if segment.ids[index] == ids[position] and message is not None:
+                    removed.append(message)
+                    segment.messages[index] = None
+                    segment.live -= 1
+                position += 1
+            if segment.live != before:
+                self._save_thinned(mailbox, lane, segment)
+        return removed
+
+    def _save_thinned(self, mailbox: "Mailbox", lane: int, segment: Segment) -> None:
+        if not segment.live:
+            self._store.delete(segment.key + MESSAGES_SUFFIX)
+            self._store.delete(segment.key + GONE_SUFFIX)
+            if self._cached.pop(segment.key, None) is not None:
+                self._cached_bytes -= segment.size
+            mailbox.recent_segments[lane] = None
+        elif 2 * segment.live <= len(segment.messages):
+            kept = [
+                (msg_id, message)
+                for msg_id, message in zip(segment.ids, segment.messages, strict=True)
+                if message is not None
+            ]
+            segment.ids = [msg_id for msg_id, _ in kept]
+            segment.messages = [message for _, message in kept]
+            self._put(segment)
+            self._store.delete(segment.key + GONE_SUFFIX)
+        else:
+            marks = 0
+            for index, message in enumerate(segment.messages):
+                if message is None:
+                    marks |= 1 << index
+            self._store.put(
+                segment.key + GONE_SUFFIX, marks.to_bytes(len(segment.messages) // 8 + 1, "little")
+            )
+
+    def first_id_since(self, mailbox: "Mailbox", create_ms: int) -> int:
+        """The smallest id of what was created at ``create_ms`` or later, else the next id to come."""
+        smallest: int = mailbox.next_id
+        for lane in (0, 1, 2):
+            low, high = 0, mailbox.last_ids[lane] + 1
+            found = None
+            while low < high:
+                middle = (low + high) // 2
+                segment = self.floor(mailbox, lane, middle)
+                if segment is None:
+                    low = middle + 1
+                elif segment.create_ms < create_ms:
+                    low = max(middle, segment.ids[-1]) + 1
+                else:
+                    found = segment.ids[0]
+                    high = first_id_of(segment.key)
+            if found is not None:
+                smallest = min(smallest, found)
+        return smallest
+
+
+def first_id_of(key: bytes) -> int:
+    """The id in a segment's key."""
+    return int.from_bytes(key[-8:], "big")
+
+
+def lane_prefixes(mailbox_prefix: bytes) -> tuple[bytes, bytes, bytes]:
+    """Prefixes of the three lanes' segments."""
+    return (
+        mailbox_prefix + SEGMENT + LANE_BYTES[0],
+        mailbox_prefix + SEGMENT + LANE_BYTES[1],
+        mailbox_prefix + SEGMENT + LANE_BYTES[2],
+    )

@@ -1,0 +1,119 @@
+"""Changes collected on top of a store until they are written as one batch; reads see them."""
+
+from collections.abc import Iterator
+
+from mq9_broker.store import Batch, Store
+from mq9_broker.store.sorted_map import SortedMap
+
+_DELETED = b"\x00deleted"  # compared by identity
+
+
+class Transaction:
+    """An overlay over a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pending: SortedMap[bytes] = SortedMap()
+        self._ranges: list[tuple[bytes, bytes]] = []
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Sets ``key``."""
+        self._pending.set(key, value)
+
+    def delete(self, key: bytes) -> None:
+        """Removes ``key`` if it is there."""
+        self._pending.set(key, _DELETED)
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Removes every key with start <= key < end."""
+        self._pending.discard_range(start, end)
+        self._ranges.append((start, end))
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under ``key``."""
+        value = self._pending.get(key)
+        if value is not None:
+            return None if value is _DELETED else value
+        if self._ranges and self._end_of_deleted(key) is not None:
+            return None
+        return self._store.get(key)
+
+    def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """The smallest (key, value) with start <= key < end."""
+        if not len(self._pending) and not self._ranges:
+            return self._store.first(start, end)
+        return next(self.scan(start, end), None)
+
+    def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        """The greatest (key, value) with start <= key < end."""
+        pending = self._pending
+        while True:
+            new = pending.last(start, end)
+            old = self._last_stored(start, end)
+            if new is None or (old is not None and old[0] > new[0]):
+                return old
+            if new[1] is not _DELETED:
+                return new
+            end = new[0]
+
+    def _last_stored(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
+        found = self._store.last(start, end)
+        while found is not None and self._ranges:
+            covering = next((r for r in self._ranges if r[0] <= found[0] < r[1]), None)
+            if covering is None:
+                break
+            found = self._store.last(start, covering[0])
+        return found
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Ascending (key, value) with start <= key < end; nothing may change while it runs."""
+        pending = self._pending.scan(start, end)
+        stored = self._scan_stored(start, end) if self._ranges else self._store.scan(start, end)
+        new = next(pending, None)
+        if new is None:
+            yield from stored
+            return
+        old = next(stored, None)
+        while new is not None:
+            if old is not None and old[0] < new[0]:
+                yield old
+                old = next(stored, None)
+                continue
+            if old is not None and old[0] == new[0]:
+                old = next(stored, None)
+            if new[1] is not _DELETED:
+                yield new
+            new = next(pending, None)
+        if old is not None:
+            yield old
+            yield from stored
+
+    def _scan_stored(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        position: bytes | None = start
+        while position is not None:
+            begin, position = position, None
+            for item in self._store.scan(begin, end):
+                position = self._end_of_deleted(item[0])
+                if position is not None:
+                    break
+                yield item
+
+    def _end_of_deleted(self, key: bytes) -> bytes | None:
+        """The end of a deleted range around ``key``."""
+        return next((end for start, end in self._ranges if start <= key < end), None)
+
+    def commit(self) -> None:
+        """Writes everything as one batch."""
+        if not len(self._pending) and not self._ranges:
+            return
+        writes = [
+            (key, None if value is _DELETED else value)
+            for key, value in self._pending.scan(b"", b"\xff" * 16)
+        ]
+        self._store.write(Batch(self._ranges, writes))
+        self.discard()
+
+    def discard(self) -> None:
+        """Forgets everything not written."""
+        self._pending.clear()
+        self._ranges = []
