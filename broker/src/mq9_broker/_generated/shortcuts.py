@@ -72,6 +72,10 @@ def msg_fetch(address: bytes, body: models.FetchRequest) -> commands.MsgFetch | 
     lease_ms = config.lease_ms
     if lease_ms is UNSET or not 0 <= lease_ms <= 43200000:
         return None
+    if deliver == "from_time":
+        return None
+    if deliver == "from_id":
+        return None
     if lease_ms and not group_name:
         return None
     return commands.MsgFetch(

@@ -321,12 +321,7 @@ class Shell:
 
     def _decode(self, request: Request, route: Route) -> msgspec.Struct:
         decoder = self._decoders[route.operation.name]
-        body = request[3]
-        if len(body) <= limits.MAX_REPORT_BODY:
-            command = decoder.shortcut(route.address, body)
-            if command is not None:
-                return command
-        return decoder.decode(route.values, body)
+        return decoder.shortcut(route.address, request[3]) or decoder.decode(route.values, request[3])
 
     @staticmethod
     def _collect(chunk: _Chunk, command: Command, reply_to: bytes | None) -> None:
