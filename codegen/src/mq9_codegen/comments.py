@@ -13,6 +13,7 @@ from typing import Any, Union
 from mq9_codegen.layout import Style
 
 _CODE = re.compile(r"`([^`\n]+)`")
+_GLUE = "\x00"
 _LIST_ITEM = re.compile(r"(-|[0-9]+\.) +")
 
 
@@ -70,12 +71,17 @@ Block = Union[str, Section]
 
 def escape(text: str, style: CommentStyle) -> str:
     """Escapes prose for a comment, code and the rest each in its own way."""
+    return _escape(text, style).replace(_GLUE, " ")
+
+
+def _escape(text: str, style: CommentStyle) -> str:
+    # Blanks inside code become a mark, so that wrapping keeps code together.
     result: list[str] = []
     end = 0
     for match in _CODE.finditer(text):
         result.append(_replace(text[end : match.start()], style.escapes))
         code = _replace(match.group(1), style.code_escapes)
-        result.append(style.code.replace("{text}", code))
+        result.append(style.code.replace("{text}", code).replace(" ", _GLUE))
         end = match.end()
     result.append(_replace(text[end:], style.escapes))
     return "".join(result)
@@ -89,11 +95,12 @@ def _replace(text: str, table: Mapping[str, str]) -> str:
 
 
 def wrap(text: str, width: int, layout: Style, first: str = "", rest: str = "") -> list[str]:
-    """Wraps one paragraph at blanks; `first` starts its first line and `rest` the others. Code is kept together."""
-    tokens = [
-        token.replace("\x00", " ")
-        for token in _CODE.sub(lambda m: m.group(0).replace(" ", "\x00"), text).split()
-    ]
+    """Wraps one paragraph at blanks; `first` starts its first line and `rest` the others. Marked blanks are kept."""
+    room = width - layout.columns(rest)
+    tokens = []
+    for token in text.split():
+        together = token.replace(_GLUE, " ")
+        tokens.extend([together] if layout.columns(together) <= room else token.split(_GLUE))
     lines: list[str] = []
     line = first
     empty = True
@@ -162,7 +169,7 @@ def comment(blocks: Block | Iterable[Block], style: CommentStyle, layout: Style,
     if style.open:
         closing = " " if style.not_last and lines[-1].endswith(tuple(style.not_last)) else ""
         glue = "" if style.same_line else " "
-        single = f"{margin}{style.open}{glue}{lines[0]}{closing or glue}{style.close}"
+        single = f"{margin}{style.open}{glue}{lines[0]}{closing or glue}{style.close.strip()}"
         if len(lines) == 1 and layout.columns(single) <= style.width:
             return single
         if len(lines) == 1 and style.same_line:
@@ -197,8 +204,8 @@ def _lines(parts: Sequence[Block], style: CommentStyle, layout: Style, width: in
                 lines.append(style.title.replace("{title}", part.title))
             for label, text in part.entries:
                 indent = " " * style.entry_indent
-                body = " ".join(paragraphs(escape(text, style)))
-                entry = style.entry.replace("{label}", escape(label, style)).replace("{text}", body)
+                body = " ".join(paragraphs(_escape(text, style)))
+                entry = style.entry.replace("{label}", _escape(label, style)).replace("{text}", body)
                 lines.extend(wrap(entry, width, layout, indent, indent + " " * style.entry_hang))
             continue
         previous_item = False
@@ -208,7 +215,9 @@ def _lines(parts: Sequence[Block], style: CommentStyle, layout: Style, width: in
                 gap()
             previous_item = bool(item)
             start = item.group(0) if item else ""
-            lines.extend(wrap(escape(paragraph[len(start) :], style), width, layout, start, " " * len(start)))
+            lines.extend(
+                wrap(_escape(paragraph[len(start) :], style), width, layout, start, " " * len(start))
+            )
     while lines and not lines[-1]:
         lines.pop()
     return lines

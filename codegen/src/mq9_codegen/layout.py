@@ -164,6 +164,8 @@ def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
         return _lay_out_literal(doc, style, level)
     if isinstance(doc, Concat):
         return _lay_out_concat(doc, style, level, column, last)
+    if not doc.items:
+        return doc.open + doc.close
     inside = style.indent * (level + 1)
     start = style.columns(inside)
     trailing = bool(style.trailing) if doc.trailing is None else doc.trailing
@@ -231,19 +233,23 @@ def group(open_: str, items: Iterable[Doc], close: str, **options: object) -> Gr
 
 
 def align(rows: Iterable[Sequence[str]], gap: str = " ") -> list[str]:
-    """Pads all columns but the last to equal width, as gofmt does with adjacent fields; empty last cells add nothing."""
+    """Pads columns as gofmt does with adjacent lines.
+
+    A cell counts for the width of its column only where another one follows it, and only together with the lines above
+    and below for which that is so too. Empty last cells add nothing; a row of one cell (a comment) ends every column.
+    """
     table = [list(row) for row in rows]
-    widths: dict[int, int] = {}
     for row in table:
-        filled = max((i for i, cell in enumerate(row) if cell), default=0)
-        for index, cell in enumerate(row[:filled]):
-            widths[index] = max(widths.get(index, 0), len(cell))
-    lines: list[str] = []
-    for row in table:
-        filled = max((i for i, cell in enumerate(row) if cell), default=0)
-        lines.append(
-            gap.join(
-                [cell.ljust(widths[i]) for i, cell in enumerate(row[:filled])] + row[filled : filled + 1]
-            )
-        )
-    return lines
+        while row and not row[-1]:
+            row.pop()
+    for column in range(max((len(row) for row in table), default=0) - 1):
+        block: list[list[str]] = []
+        for row in [*table, []]:
+            if len(row) > column + 1:
+                block.append(row)
+                continue
+            width = max((len(member[column]) for member in block), default=0)
+            for member in block:
+                member[column] = member[column].ljust(width)
+            block = []
+    return [gap.join(row) for row in table]

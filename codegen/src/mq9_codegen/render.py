@@ -97,6 +97,7 @@ class Renderer:
             autoescape=False,  # noqa: S701 - source code, not HTML
             extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"],
         )
+        self._texts: dict[str, jinja2.Template] = {}
         self.environment.filters.update(self._filters())
         self.environment.globals.update(self._globals())
 
@@ -107,14 +108,9 @@ class Renderer:
             variables = {name: item} if name else {}
             if output.when:
                 test = "{{ 1 if (" + output.when + ") else 0 }}"
-                if (
-                    self._render(lambda v=variables, t=test: self.environment.from_string(t).render(v), index)
-                    == "0"
-                ):
+                if self._render(lambda v=variables, t=test: self._text(t).render(v), index) == "0":
                     continue
-            path = self._render(
-                lambda v=variables: self.environment.from_string(output.path).render(v), index
-            )
+            path = self._render(lambda v=variables: self._text(output.path).render(v), index)
             if path.startswith("/") or ".." in PurePosixPath(path).parts or not path:
                 raise SpecError([problem(("files", index), f"writes '{path}'", "a path below `out`")])
             if output.renderer == "datamodel":
@@ -155,6 +151,11 @@ class Renderer:
                     ]
                 )
             yield path, body.rstrip("\n") + "\n"
+
+    def _text(self, text: str) -> jinja2.Template:
+        if text not in self._texts:
+            self._texts[text] = self.environment.from_string(text)
+        return self._texts[text]
 
     def _items(self, each: str) -> Iterable[tuple[str, Any]]:
         if each == "operation":
