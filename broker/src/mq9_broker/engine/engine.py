@@ -52,6 +52,7 @@ _READS: Final[dict[type[msgspec.Struct], Callable[[State, Any], bytes]]] = {
     operations.AgentDiscover: registry.discover,
 }
 _HANDLERS: Final = _WRITES | _READS
+_OPERATIONS: Final = frozenset(kind.__struct_config__.tag for kind in _HANDLERS)
 
 
 class Engine:
@@ -166,6 +167,10 @@ class Engine:
         Judged by the state after all that was applied so far, so apply what stands before it first.
         """
         return fetching.is_write(self._state, command)
+
+    def handles(self, operation: str) -> bool:
+        """Tells whether there is a handler for the operation of this name."""
+        return operation in _OPERATIONS
 
     def next_due(self) -> int | None:
         """When the next tick is wanted (ms), None = never. May be early (a tick too many), is never late.
