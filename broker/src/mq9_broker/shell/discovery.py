@@ -1,11 +1,10 @@
-"""DISCOVER: which agents, in which order, one page at a time."""
+"""DISCOVER by keyword: which agents, in which order, one page at a time. The list of all is the engine's."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -13,12 +12,15 @@ import msgspec
 from mq9_broker._generated import errors
 from mq9_broker._generated.commands import AgentDiscover
 from mq9_broker.engine import Agent
+from mq9_broker.engine.registry import meta_json
 from mq9_broker.shell.bodies import decode_json
 from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.shell.search import Hit, KeywordIndex
 
 _encode_json = msgspec.json.encode
-_HEAD: Final = b'{"error":"","agents":['
+# A page with its agents, their meta, and the continuation.
+_REPLY: Final = b'{"error":"","agents":[%b],"meta":[%b]%b}'
+_FRAME: Final = len(_REPLY) + len(b',"cursor":""')
 
 
 class Registry(Protocol):
@@ -27,12 +29,12 @@ class Registry(Protocol):
     def agent(self, name: str) -> Agent | None:
         """The registered agent of that name."""
 
-    def agents(self, after: str = "") -> Iterator[Agent]:
-        """Registered agents whose name comes after that one, by name in byte order."""
+    def agents(self) -> Iterator[Agent]:
+        """All registered agents by name in byte order."""
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a listing goes on: after this agent, at this score (0 in a list by name)."""
+    """Where a search goes on: after this agent, found with this score."""
 
     score: float
     name: str
@@ -42,7 +44,7 @@ _decode_cursor = msgspec.json.Decoder(_Cursor).decode
 
 
 class Discovery:
-    """Answers DISCOVER from the engine's registry and a search index derived from it.
+    """Answers DISCOVER with `text` from a search index that is derived from the engine's registry.
 
     Args:
         registry: The engine.
@@ -68,42 +70,33 @@ class Discovery:
             self._index.put(name, strings(agent.body))
 
     def answer(self, command: AgentDiscover) -> bytes:
-        """Return the reply of a DISCOVER.
+        """Return the reply of a DISCOVER with `text` or `semantic`.
 
         Raises:
-            RefusedError: It asks for meaning, or for a cursor that never was in a reply.
+            RefusedError: It asks for meaning, or for a cursor that was in no reply to a search.
         """
         if command.semantic:
             raise RefusedError(
                 errors.unsupported_operation("this broker has no embedder for semantic; use text")
             )
-        cursor = _read_cursor(command.cursor) if command.cursor else None
-        skip = 0 if cursor is not None else (command.page - 1) * command.limit
-        if command.text:
-            after = Hit(cursor.name, cursor.score) if cursor is not None else None
-            hits = self._index.search(command.text, command.limit + 1, skip=skip, after=after)
-            found = ((self._registry.agent(hit.name), hit.score) for hit in hits)
-            return self._page(((agent, score) for agent, score in found if agent is not None), command.limit)
-        listed = self._registry.agents(cursor.name if cursor is not None else "")
-        return self._page(((agent, None) for agent in islice(listed, skip, None)), command.limit)
-
-    def _page(self, found: Iterable[tuple[Agent, float | None]], limit: int) -> bytes:
+        after = _read_cursor(command.cursor) if command.cursor else None
+        skip = 0 if after is not None else (command.page - 1) * command.limit
         bodies: list[bytes] = []
         metas: list[bytes] = []
-        size = 0
-        last: _Cursor | None = None
-        more = False
-        for agent, score in found:
-            meta = _meta(agent, score)
+        size = _FRAME
+        cursor = b""
+        for hit in self._index.search(command.text, command.limit + 1, skip=skip, after=after):
+            agent = self._registry.agent(hit.name)
+            if agent is None:
+                raise LookupError(f"agent {hit.name!r} is in the search index, but not in the registry")
+            meta = meta_json(agent, _encode_json(hit.score))
             size += len(agent.body) + len(meta) + 2
-            if bodies and (len(bodies) == limit or size > self._max_reply):
-                more = True
-                break
+            if bodies and (len(bodies) == command.limit or size + len(cursor) > self._max_reply):
+                return _page(bodies, metas, cursor)
             bodies.append(agent.body)
             metas.append(meta)
-            last = _Cursor(score or 0.0, agent.name)
-        tail = b',"cursor":"%b"}' % _write_cursor(last) if more and last is not None else b"}"
-        return b'%b%b],"meta":[%b]%b' % (_HEAD, b",".join(bodies), b",".join(metas), tail)
+            cursor = _write_cursor(hit)
+        return _page(bodies, metas, b"")
 
 
 def strings(body: bytes) -> list[str]:
@@ -121,21 +114,19 @@ def strings(body: bytes) -> list[str]:
     return found
 
 
-def _meta(agent: Agent, score: float | None) -> bytes:
-    return b'{%b"last_seen":%d,"registered_at":%d%b}' % (
-        b'"score":%b,' % _encode_json(score) if score is not None else b"",
-        agent.last_seen,
-        agent.registered_at,
-        b',"status":%b' % agent.status if agent.status is not None else b"",
-    )
+def _page(bodies: list[bytes], metas: list[bytes], cursor: bytes) -> bytes:
+    return _REPLY % (b",".join(bodies), b",".join(metas), b',"cursor":"%b"' % cursor if cursor else b"")
 
 
-def _write_cursor(cursor: _Cursor) -> bytes:
-    return base64.urlsafe_b64encode(_encode_json(cursor))
+def _write_cursor(hit: Hit) -> bytes:
+    return base64.urlsafe_b64encode(_encode_json(_Cursor(hit.score, hit.name)))
 
 
-def _read_cursor(text: str) -> _Cursor:
+def _read_cursor(text: str) -> Hit:
     try:
-        return _decode_cursor(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
-    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise RefusedError(errors.invalid_argument("cursor", "was in no reply of this broker")) from None
+        cursor = _decode_cursor(base64.b64decode(text.encode(), altchars=b"-_", validate=True))
+    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError):
+        raise RefusedError(
+            errors.invalid_argument("cursor", "was in no reply to a search with text")
+        ) from None
+    return Hit(cursor.name, cursor.score)

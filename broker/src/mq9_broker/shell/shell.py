@@ -276,7 +276,11 @@ class Shell:
         command = self._decode(request, route)
         assert isinstance(command, AgentDiscover)
         self._apply_chunk(chunk)
-        chunk.replies.append((reply_to, self._discovery.answer(command)))
+        if command.text or command.semantic:
+            reply = self._discovery.answer(command)
+        else:
+            reply = self._engine.read(chunk.now_ms, command)
+        chunk.replies.append((reply_to, reply))
 
     def _ack(self, chunk: _Chunk, request: Request, route: Route) -> None:
         command = self._decode(request, route)
@@ -340,28 +344,34 @@ class Shell:
         commands, targets, fetches, replies = chunk.commands, chunk.targets, chunk.fetches, chunk.replies
         if not commands:
             return
-        try:
-            results, timer_effects = self._engine.apply(chunk.now_ms, commands)
-        except Exception:
-            internal = self._internal_error(f"{len(commands)} commands")
-            replies += [(target, internal) for target in targets if target is not None]
+        results = self._apply(chunk.now_ms, commands)
+        if fetches:
+            self._answer_with_fetches(chunk, results)
         else:
-            if timer_effects:
-                self._take_in(timer_effects)
-            if fetches:
-                self._answer_with_fetches(chunk, results)
-            else:
-                last: Sequence[Effect] = ()
-                for target, (reply, effects) in zip(targets, results, strict=True):
-                    if target is not None:
-                        replies.append((target, reply))
-                    # A run of SENDs to one mailbox has the very same effects.
-                    if effects and effects is not last:
-                        last = effects
-                        self._take_in(effects)
+            last: Sequence[Effect] = ()
+            for target, (reply, effects) in zip(targets, results, strict=True):
+                if target is not None:
+                    replies.append((target, reply))
+                # A run of SENDs to one mailbox has the very same effects.
+                if effects and effects is not last:
+                    last = effects
+                    self._take_in(effects)
         commands.clear()
         targets.clear()
         fetches.clear()
+
+    def _apply(self, now_ms: int, commands: Sequence[Command]) -> Sequence[Result]:
+        """Let the engine carry out commands; where one fails unexpectedly, the others all the same."""
+        try:
+            results, timer_effects = self._engine.apply(now_ms, commands)
+        except Exception:
+            if len(commands) == 1:
+                return [(self._internal_error(f"command {commands[0]!r:.200}"), ())]
+            # Nothing has changed. One by one, only those are lost that can't be carried out.
+            return [result for command in commands for result in self._apply(now_ms, [command])]
+        if timer_effects:
+            self._take_in(timer_effects)
+        return results
 
     def _answer_with_fetches(self, chunk: _Chunk, results: Sequence[Result]) -> None:
         """Answer commands among which there are FETCHes: those that found nothing may wait."""
@@ -532,13 +542,8 @@ class Shell:
                     self._drop(waiter)
             if not waiters:
                 return
-            try:
-                applied = self._engine.apply(now_ms, [waiter.command for waiter in alive])
-            except Exception:
-                self._internal_error("waiting FETCHes")
-                return
-            self._take_in(applied.timer_effects)
-            for waiter, (reply, effects) in zip(alive, applied.results, strict=True):
+            results = self._apply(now_ms, [waiter.command for waiter in alive])
+            for waiter, (reply, effects) in zip(alive, results, strict=True):
                 fetched = _fetched(effects)
                 if fetched is not None and not fetched.msg_ids:
                     return  # nothing is left for those behind either
@@ -557,14 +562,9 @@ class Shell:
         loses none.
         """
         letters, self._dead_letters = self._dead_letters, []
-        try:
-            results = self._engine.apply(now_ms, [letter.send for letter in letters]).results
-        except Exception:
-            self._internal_error("dead letters")
-            self._try_again(letters)
-            return
         done: list[DeadLetter] = []
         failed: list[DeadLetter] = []
+        results = self._apply(now_ms, [letter.send for letter in letters])
         for letter, (reply, effects) in zip(letters, results, strict=True):
             self._take_in(effects)
             code = _decode_code(reply).code
@@ -577,12 +577,10 @@ class Shell:
             else:
                 self.counters.dead_letters_delivered += 1
         removals = [OutboxRemove(letter.source, letter.incarnation, letter.entry) for letter in done]
-        try:
-            for _, effects in self._engine.apply(now_ms, removals).results:
-                self._take_in(effects)
-        except Exception:
-            self._internal_error("outboxes")
-            failed = letters
+        for letter, (reply, effects) in zip(done, self._apply(now_ms, removals), strict=True):
+            self._take_in(effects)
+            if reply is _INTERNAL:
+                failed.append(letter)
         if failed:
             self._try_again(failed)
 
