@@ -1,18 +1,33 @@
 """Where the broker's time goes under one of the loads of compare.py: its busiest functions and lines.
 
-py-spy samples the running broker from outside, so that small functions cost what they always cost.
+sampled_broker.py does the sampling. Nothing is counted call by call, so small functions cost what they always
+cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
 from compare import BATCH, CONNECTIONS, WINDOW
-from harness import SCRIPTS, BenchmarkError, Load, Mq9Broker, mq9_request, run_load
+from harness import BENCH, BUILD, BenchmarkError, Load, Mq9Broker, mq9_request, run_load
+
+
+class SampledBroker(Mq9Broker):
+    """The broker with the sampler in it."""
+
+    def __init__(self, samples: Path) -> None:
+        super().__init__()
+        self._samples = samples
+
+    def command(self) -> list[str]:
+        return [sys.executable, str(BENCH / "sampled_broker.py"), str(self._samples), *super().command()[1:]]
+
 
 LOADS = ("send", "workers", "readers")
 
@@ -38,7 +53,7 @@ def _print_table(title: str, counts: Counter[str], samples: int, rows: int) -> N
 
 
 def report(raw: str, rows: int) -> None:
-    """Print functions by own and by whole time, and lines by own time, from py-spy's raw format."""
+    """Print functions by own and by whole time, and lines by own time, from the sampler's stacks."""
     own, whole, lines = Counter[str](), Counter[str](), Counter[str]()
     samples = 0
     for record in raw.splitlines():
@@ -52,31 +67,26 @@ def report(raw: str, rows: int) -> None:
         for function in set(functions):
             whole[function] += count
     if not samples:
-        raise BenchmarkError("py-spy saw nothing: was the broker idle?")
+        raise BenchmarkError("no samples: was the broker idle?")
     _print_table("Own time, by function", own, samples, rows)
     _print_table("Whole time, by function", whole, samples, rows)
     _print_table("Own time, by line", lines, samples, rows)
 
 
-async def profile(name: str, messages: int, rows: int, native: bool) -> None:
+async def profile(name: str, messages: int, rows: int) -> None:
     """Fill a mailbox, then sample the broker while the load runs."""
-    async with Mq9Broker() as broker:
+    samples = BUILD / f"samples-{os.getpid()}.txt"
+    async with SampledBroker(samples) as broker:
         client = await broker.connect()
         address = str((await mq9_request(client, "MAILBOX.CREATE"))["mail_address"])
         if name != "send":
             await _load(broker, address, "send", messages)
-        raw = broker.folder / "profile.raw"
-        options = ["--rate", "500", "--format", "raw", "--output", str(raw), "--pid", str(broker.pid)]
-        command = [str(SCRIPTS / "py-spy"), "record", *options, *(["--native"] if native else [])]
-        sampler = await asyncio.create_subprocess_exec(
-            *command, "--duration", "60", stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-        )
-        await asyncio.sleep(0.7)  # until it has attached
+        os.kill(broker.pid, signal.SIGUSR2)
         load = await _load(broker, address, name, messages)
-        sampler.send_signal(2)
-        await asyncio.wait_for(sampler.wait(), 30)
+        os.kill(broker.pid, signal.SIGUSR2)
         await client.close()
-        report(await asyncio.to_thread(raw.read_text), rows)
+    report(await asyncio.to_thread(samples.read_text), rows)
+    samples.unlink()
     print(f"\n{load.per_second:,.0f} messages/s (sampled), server CPU {load.server_us:.2f} µs a message")
 
 
@@ -87,11 +97,8 @@ if __name__ == "__main__":
     parser.add_argument("load", choices=LOADS)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--rows", type=int, default=25)
-    parser.add_argument("--native", action="store_true", help="show the frames of C extensions too")
     arguments = parser.parse_args()
-    if not Path(SCRIPTS / "py-spy").exists():
-        sys.exit("no py-spy in .venv: make setup")
     try:
-        asyncio.run(profile(arguments.load, arguments.messages, arguments.rows, arguments.native))
+        asyncio.run(profile(arguments.load, arguments.messages, arguments.rows))
     except BenchmarkError as error:
         sys.exit(f"profile failed: {error}")
