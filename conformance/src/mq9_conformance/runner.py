@@ -21,6 +21,9 @@ from .verdict import RAW, Column, KnownFailure, Result, RunReport, Status, judge
 
 Progress = Callable[[Result], None]
 
+_NO_BROKER = Broker(("127.0.0.1", 0))
+"""Stands in where the runner plays the broker itself."""
+
 
 @dataclass
 class RunOptions:
@@ -109,8 +112,12 @@ class Worker:
         return result
 
     async def _stage(self, task: Task) -> Stage:
-        if self._broker is None or (isinstance(self._broker, ReferenceBroker) and not self._broker.alive):
-            self._broker = await self._new_broker({})
+        if task.scenario.layer == "L2":
+            broker = _NO_BROKER
+        else:
+            if self._broker is None or (isinstance(self._broker, ReferenceBroker) and not self._broker.alive):
+                self._broker = await self._new_broker({})
+            broker = self._broker
         adapter = None
         if task.adapter is not None:
             adapter = self._adapters.get(task.adapter.name)
@@ -122,7 +129,7 @@ class Worker:
             if lacking:
                 raise Failure(f"the adapter does not offer {', '.join(sorted(lacking))}")
         new_broker = None if self._options.external is not None else self._new_broker
-        return Stage(self._options.spec, self._broker, adapter, new_broker)
+        return Stage(self._options.spec, broker, adapter, new_broker)
 
     async def _new_broker(self, settings: Mapping[str, Any]) -> ReferenceBroker:
         broker = ReferenceBroker(

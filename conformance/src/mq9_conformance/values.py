@@ -12,7 +12,12 @@ from typing import Any
 _VARIABLE = re.compile(r"\$\$|\$\{([a-z][a-z0-9_]*)\}|\$([a-z][a-z0-9_]*)")
 _WHOLE = re.compile(r"^\$(?:\{([a-z][a-z0-9_]*)\}|([a-z][a-z0-9_]*))$")
 
-LITERALS = frozenset({"mq9"})
+OPERATORS = frozenset(
+    "add length range json_text regex gt gte lt lte between exactly contains unordered not one_of all".split()
+)
+"""Names after a dollar that are matchers or generators when they are the first key of a map."""
+
+LITERALS = frozenset({"mq9"}) | OPERATORS
 """Names after a dollar that are text and no variables."""
 
 MATCHER_WORDS = frozenset({"any", "absent", "string", "integer", "boolean", "number", "list", "map"})
