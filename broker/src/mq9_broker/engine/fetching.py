@@ -1,7 +1,7 @@
 """FETCH: which messages come next, in what order, and what that does to the group."""
 
 from binascii import b2a_base64
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mq9_broker._generated import errors
 from mq9_broker._generated.commands import MsgFetch
@@ -15,7 +15,7 @@ from mq9_broker.engine.groups import (
     start_group,
 )
 from mq9_broker.engine.rendering import message_json, middle
-from mq9_broker.engine.segments import PLAIN_FIELDS, Message, Segment, is_expired
+from mq9_broker.engine.segments import Segment, is_expired
 from mq9_broker.engine.settling import lease_name
 
 if TYPE_CHECKING:
@@ -63,6 +63,17 @@ class _Batch:
         self.room -= 1
         self.parts.append(part)
         self.ids.append(msg_id)
+        return True
+
+    def add_all(self, ids: list[int], parts: list[bytes]) -> bool:
+        """Takes messages in, not more than there is room for; False = one did not fit, and none after it."""
+        size = sum(map(len, parts)) + len(parts)
+        if size > self.size:
+            return all(map(self.add, ids, parts))
+        self.size -= size
+        self.room -= len(parts)
+        self.parts += parts
+        self.ids += ids
         return True
 
     def reply(self, lease_id: str) -> bytes:
@@ -184,8 +195,7 @@ def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batc
         if batch.room and not group.from_time and group.cursors[lane] <= mailbox.last_ids[lane]:
             taken = len(batch.ids)
             cursor = _take_fresh(state, mailbox, group, lane, group.cursors[lane], batch)
-            for msg_id in batch.ids[taken:]:
-                entries[msg_id] = 4 + lane
+            entries.update(dict.fromkeys(batch.ids[taken:], 4 + lane))
             if cursor != group.cursors[lane]:
                 group.move_cursor(state, mailbox, lane, cursor)
     if not entries:
@@ -279,35 +289,21 @@ def _take_fresh(
 
 def _take_all(lane: int, segment: Segment, cursor: int, batch: _Batch) -> int:
     """Takes a segment's messages from ``cursor`` on; none of them is confirmed or expired."""
+    before = len(batch.ids)
     same = middle(lane, segment.create_ms)
-    tail = same + b',"delivery_count":1}' if batch.leased else same + b"}"
-    count = 1 if batch.leased else 0
-    parts, ids = batch.parts, batch.ids
-    room, size = batch.room, batch.size
     start = segment.index_at_or_after(cursor)
-    messages = segment.messages[start : start + room]
+    messages: list[Any] = segment.messages[start : start + batch.room]
     if segment.live != len(segment.messages):
-        messages = list[Message | None](filter(None, segment.messages[start:]))[:room]
-    for message in messages:
-        if message is None:
-            continue
-        if len(message) == PLAIN_FIELDS and not message[1]:
-            part = b'{"msg_id":%d,"payload":"%b%b' % (
-                message[0],
-                b2a_base64(message[2], newline=False),
-                tail,
-            )
-        else:
-            part = message_json(message, same, count)
-        size -= len(part) + 1
-        if size < 0 and parts:
-            batch.room, batch.size = 0, 0
-            return int(message[0])
-        parts.append(part)
-        ids.append(message[0])
-        room -= 1
-    batch.room, batch.size = room, size
-    return ids[-1] + 1 if not room else segment.ids[-1] + 1
+        messages = [message for message in segment.messages[start:] if message is not None][: batch.room]
+    if segment.is_plain:
+        count = b',"delivery_count":1}' if batch.leased else b"}"
+        form = b'{"msg_id":%d,"payload":"%b' + same + count
+        parts = [form % (message[0], b2a_base64(message[2], newline=False)) for message in messages]
+    else:
+        parts = [message_json(message, same, int(batch.leased)) for message in messages]
+    if not batch.add_all([message[0] for message in messages], parts):
+        return int(messages[len(batch.ids) - before][0])
+    return batch.ids[-1] + 1 if not batch.room else segment.ids[-1] + 1
 
 
 def _take_carefully(

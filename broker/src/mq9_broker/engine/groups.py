@@ -32,7 +32,7 @@ _decode = msgspec.msgpack.Decoder().decode
 _decode_record = msgspec.msgpack.Decoder(tuple[int, int, bool, dict[int, int]]).decode
 
 # Ids whose holders share a dict: small dicts, because a huge one stops everything while it grows.
-_BUCKET_BITS: Final = 9
+_BUCKET_BITS: Final = 12
 
 
 class LeaseRecord:
@@ -119,6 +119,10 @@ class Group:
         self.records.setdefault(record.number >> _BUCKET_BITS, {})[record.number] = record
         holders = self.holders
         if holders is not None:
+            first = min(record.entries) >> _BUCKET_BITS
+            if first == max(record.entries) >> _BUCKET_BITS:
+                holders.setdefault(first, {}).update(dict.fromkeys(record.entries, record))
+                return
             for msg_id in record.entries:
                 bucket = holders.get(msg_id >> _BUCKET_BITS)
                 if bucket is None:
@@ -164,9 +168,9 @@ class Group:
                 del bucket[msg_id]
                 if not bucket:
                     del holders[msg_id >> _BUCKET_BITS]
-                if not whole:
-                    del entries[msg_id]
             if not whole:
+                for msg_id in ids:
+                    del entries[msg_id]
                 self._put_record(state, record)
                 continue
             state.store.delete(self._lease_prefix() + pack_u64(number))

@@ -1,4 +1,4 @@
-"""Key layout of the store, shown as a table in README.md of this folder. Numbers are big-endian: they sort."""
+"""Key layout of the store, a table of it is in README.md. Numbers are big-endian, so they sort."""
 
 from struct import Struct
 from typing import Final

@@ -55,7 +55,7 @@ NEVER: Final = 1 << 63
 
 
 class Mailbox:
-    """One mailbox. Attributes after ``next_id`` down to ``evictable_known`` are its state record."""
+    """One mailbox. Up to ``created_ms`` is its fixed record, from there to ``evictable_known`` its state."""
 
     __slots__ = (
         "address",
@@ -91,6 +91,24 @@ class Mailbox:
         "unwritten_bytes",
         "written_id",
     )
+
+    address: bytes
+    ttl_s: int
+    desc: str
+    max_deliveries: int
+    dead_letter: bytes
+    created_ms: int
+    next_id: int
+    next_number: int
+    bytes_stored: int
+    delayed: int
+    delayed_bytes: int
+    dedup_ids: int
+    group_count: int
+    next_group: int
+    armed_timer: int | None
+    armed_cleaning: int | None
+    evictable_known: bool
 
     def __init__(
         self, incarnation: int, fixed: tuple[Any, ...], state: tuple[Any, ...], limited: bool
@@ -176,7 +194,7 @@ class Mailbox:
 
     def number(self, state: "State") -> int:
         """A number that ascends with every use in this mailbox: lease records, timers."""
-        number: int = self.next_number
+        number = self.next_number
         self.next_number = number + 1
         self.touch(state)
         return number

@@ -6,6 +6,7 @@ the living messages.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -38,8 +39,8 @@ SEGMENT_BYTES: Final = 65_536
 _CACHED_SEGMENTS: Final = 2_048
 _CACHED_BYTES: Final = 33_554_432
 
-# create_time_ms, messages, the earliest expiry (0 = none expires)
-_HEADER: Final = Struct(">QIQ")
+# create_time_ms, messages, the earliest expiry (0 = none expires), whether no message has headers or options
+_HEADER: Final = Struct(">QIQ?")
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple]).decode  # type: ignore[type-arg]
 
@@ -57,18 +58,32 @@ def message_size(message: Message) -> int:
 class Segment:
     """Messages of one lane that have one create_time, in order; gone ones are None."""
 
-    __slots__ = ("create_ms", "earliest_expiry", "ids", "key", "live", "messages", "size")
+    __slots__ = ("create_ms", "earliest_expiry", "ids", "is_plain", "key", "live", "messages", "size")
 
     def __init__(
-        self, key: bytes, create_ms: int, earliest_expiry: int, messages: list[Message | None], size: int
+        self,
+        key: bytes,
+        create_ms: int,
+        earliest_expiry: int,
+        is_plain: bool,
+        messages: list[Any],
+        size: int,
     ) -> None:
         self.key = key
         """Without its suffix."""
         self.create_ms = create_ms
         self.earliest_expiry = earliest_expiry
-        self.messages = messages
-        self.ids: list[int] = [message[0] for message in messages if message is not None]
-        """Of all messages, gone ones included (none is gone here)."""
+        self.messages: list[Message | None] = messages
+        # None is gone here: `Segments` marks the gone ones afterwards.
+        first, last = messages[0][0], messages[-1][0]
+        self.ids: Sequence[int] = (
+            range(first, last + 1)
+            if last - first + 1 == len(messages)
+            else [message[0] for message in messages]
+        )
+        """Of all messages, gone ones included."""
+        self.is_plain = is_plain
+        """No message has headers or options."""
         self.live = len(messages)
         self.size = size
 
@@ -108,23 +123,31 @@ class Segments:
         part: list[Message]
         total = 0
         start = 0
-        size = 0
+        size = extras = 0
         for end, message in enumerate(messages, 1):
-            size += len(message[1]) + len(message[2])
+            headers = len(message[1])
+            extras += headers + len(message) - PLAIN_FIELDS
+            size += headers + len(message[2])
             if size >= SEGMENT_BYTES or end - start >= SEGMENT_MESSAGES or end == len(messages):
                 part = messages if end - start == len(messages) else messages[start:end]
-                expiries = [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
+                expiries = (
+                    [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
+                    if extras
+                    else ()
+                )
                 key = mailbox.lane_prefixes[lane] + pack_u64(part[0][0])
-                segment = Segment(key, create_ms, min(expiries, default=0), list[Message | None](part), size)
+                segment = Segment(key, create_ms, min(expiries, default=0), not extras, [*part], size)
                 self._put(segment)
                 self._remember(segment)
                 total += size
                 start = end
-                size = 0
+                size = extras = 0
         return total
 
     def _put(self, segment: Segment) -> None:
-        head = _HEADER.pack(segment.create_ms, len(segment.messages), segment.earliest_expiry)
+        head = _HEADER.pack(
+            segment.create_ms, len(segment.messages), segment.earliest_expiry, segment.is_plain
+        )
         self._store.put(segment.key + MESSAGES_SUFFIX, head + _encode(segment.messages))
 
     def _remember(self, segment: Segment) -> None:
@@ -143,9 +166,9 @@ class Segments:
             value = self._store.get(key + MESSAGES_SUFFIX)
             if value is None:
                 raise LookupError(f"store has no messages under {key.hex()}, only marks of gone ones")
-        create_ms, _, earliest_expiry = _HEADER.unpack_from(value)
-        messages: list[Message | None] = _decode(memoryview(value)[_HEADER.size :])
-        segment = Segment(key, create_ms, earliest_expiry, messages, len(value))
+        create_ms, _, earliest_expiry, is_plain = _HEADER.unpack_from(value)
+        messages: list[Any] = _decode(memoryview(value)[_HEADER.size :])
+        segment = Segment(key, create_ms, earliest_expiry, is_plain, messages, len(value))
         marks = self._store.get(key + GONE_SUFFIX)
         if marks is not None:
             gone = int.from_bytes(marks, "little")
@@ -275,7 +298,7 @@ class Segments:
 
     def first_id_since(self, mailbox: "Mailbox", create_ms: int) -> int:
         """The smallest id of what was created at ``create_ms`` or later, else the next id to come."""
-        smallest: int = mailbox.next_id
+        smallest = mailbox.next_id
         for lane in (0, 1, 2):
             low, high = 0, mailbox.last_ids[lane] + 1
             found = None

@@ -108,8 +108,7 @@ def _count(mailbox: "Mailbox") -> int:
 
 
 def _bytes(mailbox: "Mailbox") -> int:
-    size: int = mailbox.bytes_stored + mailbox.unwritten_bytes + mailbox.delayed_bytes
-    return size
+    return mailbox.bytes_stored + mailbox.unwritten_bytes + mailbox.delayed_bytes
 
 
 def _has_room(state: "State", mailbox: "Mailbox", size: int) -> bool:

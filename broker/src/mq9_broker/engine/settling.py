@@ -46,7 +46,13 @@ def acknowledge(state: "State", command: MsgAck) -> bytes:
 def _confirm(state: "State", mailbox: "Mailbox", group: Group, msg_ids: tuple[int, ...]) -> None:
     taken: dict[int, list[int]] = {}
     others: list[int] = []
-    if len(set(msg_ids)) != len(msg_ids):
+    distinct = set(msg_ids)
+    record = group.holder(state, msg_ids[0])
+    if record is not None and record.entries.keys() == distinct:
+        # All of a lease and nothing else.
+        taken[record.number] = list(record.entries)
+        msg_ids = ()
+    elif len(distinct) != len(msg_ids):
         msg_ids = tuple(dict.fromkeys(msg_ids))
     for msg_id in msg_ids:
         record = group.holder(state, msg_id)
