@@ -1,4 +1,4 @@
-"""What the tests share: a scripted connection instead of a network, and a real broker in a process of its own."""
+"""What the tests share: a scripted connection instead of a network, and real brokers."""
 
 from __future__ import annotations
 
@@ -131,10 +131,15 @@ class Broker:
 
     def __init__(self, *arguments: str, port: int = 0) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
-        command = [sys.executable, "-m", "mq9_broker", "serve", "--listen", f"127.0.0.1:{port}", "--http", "127.0.0.1:0"]
-        command += ["--store", "memory", "--test-clock", *arguments]
+        program = "from mq9_broker.cli import main; raise SystemExit(main())"
+        command = [sys.executable, "-c", program, "serve", "--listen", f"127.0.0.1:{port}"]
+        command += ["--http", "127.0.0.1:0", "--store", "memory", "--test-clock", *arguments]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         watchdog = threading.Timer(30, self.process.kill)
         watchdog.start()
@@ -144,10 +149,7 @@ class Broker:
         if not line.strip():
             self._errors.seek(0)
             raise RuntimeError(f"the broker did not start: {self._errors.read().decode()}")
-        self.ready = json.loads(line) if line.startswith("{") else dict(
-            part.split("=", 1) for part in line.split() if "=" in part
-        )
-        self.line = line
+        self.ready = dict(part.split("=", 1) for part in line.split() if "=" in part)
 
     @property
     def port(self) -> int:
@@ -157,7 +159,7 @@ class Broker:
     @property
     def url(self) -> str:
         """The NATS URL."""
-        return str(self.ready["url"])
+        return self.ready["nats"]
 
     def stop(self) -> None:
         """Ends the process and waits for it."""

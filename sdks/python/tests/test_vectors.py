@@ -1,4 +1,4 @@
-"""Every wire vector of the specification: the exact request that a call makes, and what a reply becomes. No server."""
+"""Every wire vector of the specification: the exact request of a call, and what a reply becomes."""
 
 from __future__ import annotations
 
@@ -79,14 +79,21 @@ def _answer(reply: dict[str, Any] | None, statuses: dict[str, Callable[[], Excep
         return lambda _: statuses[reply["status"]]()
     if "json" in reply:
         return reply["json"]
-    return base64.b64decode(reply["base64"]) if "base64" in reply else reply["text"].encode("utf-8", "surrogatepass")
+    return (
+        base64.b64decode(reply["base64"])
+        if "base64" in reply
+        else reply["text"].encode("utf-8", "surrogatepass")
+    )
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[f"{v['operation']}/{v['id']}" for v in VECTORS])
 async def test_vector(vector: dict[str, Any], fake: Any, statuses: Any) -> None:
     client, connection = fake(_answer(vector["reply"], statuses))
     method = getattr(client, vector["method"])
-    call = {key: _payload(v) if key == "payload" and isinstance(v, dict) else v for key, v in vector["call"].items()}
+    call = {
+        key: _payload(v) if key == "payload" and isinstance(v, dict) else v
+        for key, v in vector["call"].items()
+    }
     result: Any = None
     error: mq9.Mq9Error | None = None
     try:

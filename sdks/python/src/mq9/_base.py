@@ -1,13 +1,13 @@
-"""What the generated code stands on: the base of all errors, the description of an operation, values left
-out.
-"""
+"""What the generated code stands on: the base of all errors, operations, defaults that are not sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple, TypeAlias
 
-Payload = Union[bytes, bytearray, memoryview, str, Mapping[str, Any], Sequence[Any], int, float, bool, None]
+Payload: TypeAlias = (
+    bytes | bytearray | memoryview | str | Mapping[str, Any] | Sequence[Any] | int | float | bool | None
+)
 """What a message may carry: bytes, text (sent as UTF-8), or a JSON value."""
 
 
@@ -66,9 +66,7 @@ class Operation(NamedTuple):
 
 
 class OmittedInt(int):
-    """An integer default that is shown in a signature but not sent; told apart from the same number given by
-    identity.
-    """
+    """An integer default that a signature shows but that is not sent; known by its identity."""
 
     __slots__ = ()
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import ssl
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -108,7 +109,7 @@ class Client(Operations):
         self._timeout = timeout
         self._calls: set[asyncio.Future[None]] = set()
         self._background: set[asyncio.Task[Any]] = set()
-        self._open: set[Consumer | AgentKeepAlive] = set()
+        self._open: weakref.WeakSet[Consumer | AgentKeepAlive] = weakref.WeakSet()
         self._closing: asyncio.Task[None] | None = None
         self._closed = False
         self._pause_unit = constants.RETRY_PAUSE_MS / 1000
@@ -116,7 +117,7 @@ class Client(Operations):
     @property
     def is_closed(self) -> bool:
         """Whether it was closed; calls fail then."""
-        return self._closed
+        return self._closed or self._connection.is_closed
 
     @property
     def is_connected(self) -> bool:
@@ -137,10 +138,11 @@ class Client(Operations):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Ends consumers and keep-alives, waits for calls in flight (for at most the client's timeout) and
-        closes the connection.
+        """Ends consumers and keep-alives, waits for calls in flight and closes the connection.
 
-        A NATS connection that was given to `mq9.connect` stays open. Closing twice is fine.
+        It waits for handlers that run, and for at most the client's timeout for calls; what takes longer
+        fails with `ConnectionClosedError`. A NATS connection that was given to `mq9.connect` stays open.
+        Closing twice is fine.
         """
         if self._closing is None:
             self._closing = asyncio.create_task(self._close(), name="mq9-close")
@@ -152,7 +154,7 @@ class Client(Operations):
         try:
             for part in tuple(self._open):
                 with suppress(Mq9Error):
-                    await part.stop()
+                    await part._close()
             self._closed = True
             waits: set[asyncio.Future[Any]] = {*self._calls, *self._background}
             if waits:
@@ -187,8 +189,7 @@ class Client(Operations):
         repeatable: bool = True,
         lease: tuple[str, str] | None = None,
     ) -> dict[str, Any]:
-        """Carries an operation out: sends it, tries again where that is allowed, and gives the reply's
-        fields.
+        """Carries an operation out: sends it, and again where that is allowed, and gives the reply's fields.
 
         Args:
             operation: The operation.
@@ -206,7 +207,15 @@ class Client(Operations):
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calls.add(done)
         try:
-            return await self._attempts(operation, subject, payload, headers, seconds, repeatable, lease)
+            return await self._attempts(
+                operation,
+                subject,
+                payload,
+                headers=headers,
+                seconds=seconds,
+                repeatable=repeatable,
+                lease=lease,
+            )
         except Mq9Error as error:
             error.operation = operation.name
             raise
@@ -219,6 +228,7 @@ class Client(Operations):
         operation: Operation,
         subject: str,
         payload: bytes,
+        *,
         headers: Mapping[str, str] | None,
         seconds: float,
         repeatable: bool,
@@ -251,9 +261,7 @@ class Client(Operations):
         raise AssertionError("the last attempt returns or raises")
 
     def _give_back_late(self, mail_address: str, group_name: str) -> Callable[[bytes], Awaitable[None]]:
-        """What to do with the reply of a cancelled FETCH under a lease: its messages go back to their
-        group.
-        """
+        """What to do with the reply of a cancelled FETCH under a lease: its messages go back."""
 
         async def give_back(data: bytes) -> None:
             _INTERNAL.set(True)

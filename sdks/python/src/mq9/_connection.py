@@ -146,8 +146,8 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed for good."""
-        return self._closed
+        """Whether it was closed for good; one that was given may be closed by its owner."""
+        return self._closed or (self._injected is not None and self._injected.is_closed)
 
     @property
     def is_connected(self) -> bool:
@@ -214,7 +214,7 @@ class Connection:
         )
         if size > client.max_payload:
             raise InvalidArgumentError(
-                f"payload: with its headers it has {size} bytes, the server takes at most {client.max_payload}",
+                f"payload: {size} bytes with its headers, the server takes at most {client.max_payload}",
                 code="payload_too_large",
                 field="payload",
                 operation=operation,
@@ -227,7 +227,8 @@ class Connection:
         self._waiting[token] = reply
         listens_on = False
         try:
-            await self._publish(client, subject, payload, f"{self._inbox}.{token}", headers, reply)
+            inbox = f"{self._inbox}.{token}"
+            await self._publish(client, subject, payload, inbox=inbox, headers=headers, reply=reply)
             message = await asyncio.shield(reply) if abandoned else await reply
         except asyncio.CancelledError:
             if abandoned is not None and not reply.cancelled():
@@ -270,6 +271,7 @@ class Connection:
         client: NatsClient,
         subject: str,
         payload: bytes,
+        *,
         inbox: str,
         headers: Mapping[str, str] | None,
         reply: asyncio.Future[Msg],
@@ -492,8 +494,9 @@ class Connection:
 
 
 async def within(seconds: float, action: Coroutine[Any, Any, T], **default: T) -> T:
-    """Runs an action for at most so long; `asyncio.wait_for` of Python 3.10 and 3.11 can swallow a
-    cancellation.
+    """Runs an action for at most so long.
+
+    Unlike `asyncio.wait_for` of Python 3.10 and 3.11 it never swallows a cancellation.
 
     Args:
         seconds: How long.

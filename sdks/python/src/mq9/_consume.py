@@ -1,5 +1,4 @@
-"""Consuming a mailbox: fetch under a lease, hand over, renew meanwhile, acknowledge or give back; until it is
-stopped.
+"""Consuming a mailbox: fetch under a lease, hand over, renew meanwhile, acknowledge or give back.
 
 One batch at a time. Each message of it is *waiting*, then *running*, then *settled*; a lease covers all that
 are not settled:
@@ -16,7 +15,7 @@ import inspect
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from mq9._base import Mq9Error
 from mq9._encode import invalid
 from mq9._generated import constants
-from mq9._generated.models import FetchResult, Message
+from mq9._generated.models import Message
 from mq9._message import Delivery, delivery_of, set_delivery
 
 if TYPE_CHECKING:
@@ -100,6 +99,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._unsettled: dict[int, Message] = {}
+        self._waiting: deque[Message] = deque()
         self._iterating: asyncio.Task[Any] | None = None
         self._iterated = False
         self._task: asyncio.Task[None] | None = None
@@ -114,8 +114,7 @@ class Consumer:
     # Ending.
 
     async def stop(self) -> None:
-        """Ends the consumer: waits for the handlers that run and their ACKs, and gives back what was not
-        started.
+        """Ends the consumer: waits for running handlers and their ACKs, gives back what was not started.
 
         Calling it again is fine. From inside a handler, or from the body of the loop, it only asks for the
         end and returns.
@@ -131,10 +130,16 @@ class Consumer:
         else:
             self._finish()
 
+    async def _close(self) -> None:
+        """The client's end: like stop(), but without waiting for a loop's body, which may be the caller."""
+        if self._iterated and not self._ended.is_set():
+            self._stopping.set()
+            await self._give_back_waiting()
+        else:
+            await self.stop()
+
     def cancel(self) -> None:
-        """Ends the consumer at once: cancels its handlers; what they had in hand is given back in the
-        background.
-        """
+        """Ends the consumer at once and cancels its handlers; what they had in hand is given back."""
         self._stopping.set()
         if self._task is not None:
             self._task.cancel()
@@ -187,12 +192,10 @@ class Consumer:
     async def _run(self) -> None:
         renewing: asyncio.Task[None] | None = None
         try:
-            while not self._stopping.is_set():
-                batch = await self._next_batch()
-                if not batch:
-                    continue
+            while await self._next_batch():
                 renewing = asyncio.create_task(self._renew())
-                await self._handle(deque(batch))
+                await self._handle()
+                await self._give_back_waiting()
                 await _ended(renewing)
         finally:
             if renewing is not None:
@@ -200,10 +203,9 @@ class Consumer:
             self._give_back_in_background()
             self._finish()
 
-    async def _handle(self, waiting: deque[Message]) -> None:
-        workers = [
-            asyncio.create_task(self._work(waiting)) for _ in range(min(self._concurrency, len(waiting)))
-        ]
+    async def _handle(self) -> None:
+        count = min(self._concurrency, len(self._waiting))
+        workers = [asyncio.create_task(self._work()) for _ in range(count)]
         try:
             await asyncio.wait(workers)
         finally:
@@ -215,11 +217,10 @@ class Consumer:
         for worker in workers:
             if not worker.cancelled():
                 worker.result()
-        await self._give_back(list(waiting))
 
-    async def _work(self, waiting: deque[Message]) -> None:
-        while waiting and not self._stopping.is_set():
-            message = waiting.popleft()
+    async def _work(self) -> None:
+        while self._waiting and not self._stopping.is_set():
+            message = self._waiting.popleft()
             error = await self._run_handler(message)
             if error is None:
                 if self._auto_ack:
@@ -228,8 +229,7 @@ class Consumer:
             else:
                 self.stats.failed += 1
                 await self._report(error, message)
-                count = message.delivery_count or 1
-                await self._give_back([message], nack_delay_ms(count))
+                await self._give_back([message], nack_delay_ms(message.delivery_count or 1))
 
     async def _run_handler(self, message: Message) -> Exception | None:
         assert self._handler is not None
@@ -273,15 +273,11 @@ class Consumer:
 
     async def _iterate(self) -> AsyncGenerator[Message, None]:
         renewing: asyncio.Task[None] | None = None
-        waiting: deque[Message] = deque()
         try:
-            while not self._stopping.is_set():
-                waiting = deque(await self._next_batch())
-                if not waiting:
-                    continue
+            while await self._next_batch():
                 renewing = asyncio.create_task(self._renew())
-                while waiting and not self._stopping.is_set():
-                    message = waiting.popleft()
+                while self._waiting and not self._stopping.is_set():
+                    message = self._waiting.popleft()
                     self.stats.delivered += 1
                     self._iterating = asyncio.current_task()
                     yield message
@@ -289,8 +285,8 @@ class Consumer:
                     if self._auto_ack:
                         await self._acknowledge(message)
                     self._unsettled.pop(message.msg_id, None)
+                await self._give_back_waiting()
                 await _ended(renewing)
-                await self._give_back(list(waiting))
         finally:
             if renewing is not None:
                 renewing.cancel()
@@ -300,64 +296,63 @@ class Consumer:
 
     # Pieces of both.
 
-    async def _next_batch(self) -> list[Message]:
-        """The next messages; none if it was stopped or nothing came."""
+    async def _next_batch(self) -> bool:
+        """Waits for messages and puts them into `_waiting`; false if it was stopped."""
         pause_ms: float = constants.CONSUME_FETCH_PAUSE_MS
         while not self._stopping.is_set():
             try:
-                messages = await self._fetch()
+                await self._unless_stopped(self._fetch())
+                pause_ms = constants.CONSUME_FETCH_PAUSE_MS
             except Mq9Error as error:
                 self.stats.failed_fetches += 1
                 if self._client.is_closed:
                     self._stopping.set()
-                    return []
+                    return False
                 await self._report(error, None)
                 jitter = random.uniform(1, 1 + constants.CONSUME_FETCH_PAUSE_JITTER)  # noqa: S311
                 await self._unless_stopped(asyncio.sleep(pause_ms * jitter / 1000))
                 pause_ms = min(
                     pause_ms * constants.CONSUME_FETCH_PAUSE_FACTOR, constants.CONSUME_FETCH_PAUSE_MAX_MS
                 )
-                continue
-            return messages
-        return []
+            if self._waiting:
+                return True
+        return False
 
-    async def _fetch(self) -> list[Message]:
-        result: FetchResult | None = await self._unless_stopped(
-            self._client.fetch(
-                self._mail_address,
-                group_name=self._group_name,
-                num_msgs=self._num_msgs,
-                max_wait_ms=self._max_wait_ms,
-                lease_ms=self._lease_ms,
-                timeout=self._timeout,
-                **self._start,
-            )
+    async def _fetch(self) -> None:
+        result = await self._client.fetch(
+            self._mail_address,
+            group_name=self._group_name,
+            num_msgs=self._num_msgs,
+            max_wait_ms=self._max_wait_ms,
+            lease_ms=self._lease_ms,
+            timeout=self._timeout,
+            **self._start,
         )
-        if result is None:
-            return []
+        # Nothing is awaited from here on: what has arrived is in hand, whatever is cancelled now.
         self._start.clear()
+        lease_id = result.lease_id or ""
         for message in result.messages:
-            lease_id = result.lease_id or ""
-            set_delivery(
-                message,
-                Delivery(self._client, self._mail_address, self._group_name, lease_id, self._lease_ms),
-            )
+            delivery = Delivery(self._client, self._mail_address, self._group_name, lease_id, self._lease_ms)
+            set_delivery(message, delivery)
             self._unsettled[message.msg_id] = message
-        return result.messages
+        self._waiting.extend(result.messages)
 
-    async def _unless_stopped(self, action: Any) -> Any:
-        """Runs something and cancels it at stop(); None then."""
+    async def _unless_stopped(self, action: Coroutine[Any, Any, None]) -> None:
+        """Runs something, and cancels it when the consumer is stopped meanwhile."""
         task = asyncio.ensure_future(action)
         stopped = asyncio.ensure_future(self._stopping.wait())
+        waits: set[asyncio.Future[Any]] = {task, stopped}
         try:
-            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
             if not task.done():
                 # What a cancelled FETCH brings is given back by the client.
                 task.cancel()
                 await _uncancelled(asyncio.wait({task}))
+            failure = None if task.cancelled() else task.exception()
+        if failure is not None:
+            raise failure
 
     async def _renew(self) -> None:
         """Keeps everything that is not settled hidden from the rest of the group."""
@@ -405,6 +400,12 @@ class Consumer:
         except Mq9Error as error:
             await self._report(error, held[0] if len(held) == 1 else None)
 
+    async def _give_back_waiting(self) -> None:
+        """After stop(): gives back what was not started."""
+        messages = list(self._waiting)
+        self._waiting.clear()
+        await self._give_back(messages)
+
     def _give_back_in_background(self) -> None:
         """After a cancellation: gives everything back that is still in hand."""
         if self._unsettled:
@@ -431,17 +432,13 @@ class Consumer:
 
 
 class Mq9HandlerCancelledError(Mq9Error):
-    """A handler ended with a CancelledError of its own making; its message is given back like after any
-    failure.
-    """
+    """A handler ended with a CancelledError of its own making; that counts as a failure."""
 
     kind = "cancelled"
 
 
 def nack_delay_ms(delivery_count: int) -> int:
-    """How long a message stays hidden after its handler failed, in milliseconds; grows with its
-    deliveries.
-    """
+    """How long a message stays hidden after its handler failed, in milliseconds."""
     longest = constants.CONSUME_NACK_DELAY_MAX_MS
     factor = constants.CONSUME_NACK_DELAY_FACTOR ** min(max(delivery_count, 1) - 1, 62)
     return int(min(constants.CONSUME_NACK_DELAY_MS * factor, longest))
@@ -454,9 +451,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 async def _uncancelled(action: Awaitable[Any]) -> None:
-    """Waits for something that ends soon, also when cancelled again meanwhile; the first cancellation is
-    passed on by the caller.
-    """
+    """Waits for something that ends soon, even if cancelled again; the caller passes the first one on."""
     waiting = asyncio.ensure_future(action)
     while not waiting.done():
         with suppress(asyncio.CancelledError):

@@ -1,6 +1,4 @@
-"""Replies on their way in: strict where the protocol is, lenient where one odd value must not spoil the
-rest.
-"""
+"""Replies on their way in: strict where the protocol is, lenient where one odd value must not spoil all."""
 
 from __future__ import annotations
 
@@ -117,9 +115,7 @@ def lenient(fields: Mapping[str, Any], name: str, decode: Callable[[object], T],
 
 
 def payload(fields: Mapping[str, Any], name: str, encoding_name: str) -> bytes:
-    """A message's payload: base64 where the encoding says so and it is, else the UTF-8 of the text; empty if
-    there is none.
-    """
+    """A message's payload: decoded base64, or the UTF-8 of a text that is none; empty if it is missing."""
     value = fields.get(name)
     if not isinstance(value, str):
         return b""

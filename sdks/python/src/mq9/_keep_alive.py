@@ -62,6 +62,8 @@ class AgentKeepAlive:
         await asyncio.wait({task})
         await self._client.agent_unregister(self._name)
 
+    _close = stop
+
     async def _register(self) -> None:
         await self._client.agent_register(
             self._name, ttl=constants.AGENT_KEEP_ALIVE_REGISTER_TTL, **self._body

@@ -98,8 +98,7 @@ class MessageBase:
         delivery.settled = True
 
     async def nack(self, *, delay_ms: int = 0, timeout: float | None = None) -> None:
-        """Gives this message back to its consumer group. One that another consumer holds by now is left
-        alone.
+        """Gives this message back to its consumer group, unless another consumer holds it by now.
 
         Args:
             delay_ms: Milliseconds until it comes again, 0 to 86400000.
@@ -120,8 +119,9 @@ class MessageBase:
         delivery.settled = True
 
     async def renew(self, *, lease_ms: int | None = None, timeout: float | None = None) -> bool:
-        """Keeps this message hidden from the rest of its group for longer. `consume` does so by itself while
-        a handler runs.
+        """Keeps this message hidden from the rest of its group for longer.
+
+        `consume` does so by itself while a handler runs.
 
         Args:
             lease_ms: Milliseconds from now, 0 to 43200000; default: the lease that it was delivered under.
@@ -159,7 +159,7 @@ def delivery_of(message: MessageBase, method: str = "ack") -> Delivery:
     delivery: Delivery | None = getattr(message, "_delivery", None)
     if delivery is None:
         raise InvalidArgumentError(
-            f"message {message.msg_id} was not delivered by consume: call the client's {method} with its mailbox and group",
+            f"message {message.msg_id} did not come from consume: call the client's {method} instead",
             code="invalid_argument",
             field="message",
         )

@@ -2,8 +2,8 @@
 
 """Kinds of failure and codes of the broker, as exceptions.
 
-A failure is of the class of its kind; one that the broker answered with a known code is of the class of that code, which is a
-kind of `ServerError` too.
+A failure is of the class of its kind; one that the broker answered with a known code is of the class of that
+code, which is a kind of `ServerError` too.
 """
 
 from __future__ import annotations
@@ -12,13 +12,18 @@ from mq9._base import Mq9Error
 
 
 class ServerError(Mq9Error):
-    """The broker answered with an error; `code` says which, if it is known."""
+    """Failure of kind `server`.
+
+    The broker answered with an error; `code` says which, if it is known.
+    """
 
     kind = "server"
 
 
 class InvalidArgumentError(Mq9Error, ValueError):
-    """Found before anything was sent; `field` names the argument, `code` is invalid_argument or
+    """Failure of kind `invalid_argument`.
+
+    Found before anything was sent; `field` names the argument, `code` is invalid_argument or
     invalid_mail_address.
     """
 
@@ -26,72 +31,96 @@ class InvalidArgumentError(Mq9Error, ValueError):
 
 
 class Mq9TimeoutError(Mq9Error, TimeoutError):
-    """No reply in time."""
+    """Failure of kind `timeout`.
+
+    No reply in time.
+    """
 
     kind = "timeout"
 
 
 class NoRespondersError(Mq9Error):
-    """Nobody serves mq9 on this server."""
+    """Failure of kind `no_responders`.
+
+    Nobody serves mq9 on this server.
+    """
 
     kind = "no_responders"
 
 
 class ConnectionClosedError(Mq9Error, ConnectionError):
-    """The connection is closed, or was refused (then with `code` unauthorized)."""
+    """Failure of kind `connection_closed`.
+
+    The connection is closed, or was refused (then with `code` unauthorized).
+    """
 
     kind = "connection_closed"
 
 
 class ProtocolError(Mq9Error):
-    """A reply is not the JSON it should be."""
+    """Failure of kind `protocol`.
+
+    A reply is not the JSON it should be.
+    """
 
     kind = "protocol"
 
 
 class MailboxExistsError(ServerError):
-    """A living mailbox has this address."""
+    """The broker's answer `mailbox_exists`.
+
+    A living mailbox has this address.
+    """
 
     code = "mailbox_exists"
 
 
 class MailboxNotFoundError(ServerError):
-    """No living mailbox has this address."""
+    """The broker's answer `mailbox_not_found`.
+
+    No living mailbox has this address.
+    """
 
     code = "mailbox_not_found"
 
 
 class MessageNotFoundError(ServerError):
-    """The mailbox has no such message, or no longer."""
+    """The broker's answer `message_not_found`.
+
+    The mailbox has no such message, or no longer.
+    """
 
     code = "message_not_found"
 
 
 class AgentNotFoundError(ServerError):
-    """No registered agent has this name or mailbox."""
+    """The broker's answer `agent_not_found`.
+
+    No registered agent has this name or mailbox.
+    """
 
     code = "agent_not_found"
 
 
 class InvalidMailAddressError(InvalidArgumentError):
-    """An address is malformed, or missing in the subject.
+    """Failure with code `invalid_mail_address`, found before anything was sent or by the broker.
 
-    Found before anything was sent, or by the broker.
+    An address is malformed, or missing in the subject.
     """
 
     code = "invalid_mail_address"
 
 
 class ServerInvalidMailAddressError(ServerError, InvalidMailAddressError):
-    """InvalidMailAddressError that the broker found."""
+    """Likewise, found by the broker."""
 
     kind = "server"
 
 
 class ServerInvalidArgumentError(ServerError, InvalidArgumentError):
-    """A field, a header or the body is not as the operation wants it.
+    """The broker's answer `invalid_argument`.
 
-    InvalidArgumentError that the broker found.
+    A field, a header or the body is not as the operation wants it.
     """
 
     kind = "server"
@@ -99,37 +128,55 @@ class ServerInvalidArgumentError(ServerError, InvalidArgumentError):
 
 
 class PayloadTooLargeError(ServerError):
-    """A body or payload is beyond its bound."""
+    """The broker's answer `payload_too_large`.
+
+    A body or payload is beyond its bound.
+    """
 
     code = "payload_too_large"
 
 
 class MailboxFullError(ServerError):
-    """A bound of this mailbox is reached."""
+    """The broker's answer `mailbox_full`.
+
+    A bound of this mailbox is reached.
+    """
 
     code = "mailbox_full"
 
 
 class UnsupportedOperationError(ServerError):
-    """This broker has no such operation."""
+    """The broker's answer `unsupported_operation`.
+
+    This broker has no such operation.
+    """
 
     code = "unsupported_operation"
 
 
 class UnauthorizedError(ServerError):
-    """A permission is missing, or a connect was refused."""
+    """The broker's answer `unauthorized`.
+
+    A permission is missing, or a connect was refused.
+    """
 
     code = "unauthorized"
 
 
 class UnavailableError(ServerError):
-    """The broker can't serve this now; nothing was done."""
+    """The broker's answer `unavailable`.
+
+    The broker can't serve this now; nothing was done.
+    """
 
     code = "unavailable"
 
 
 class InternalError(ServerError):
-    """The broker failed; its log says why."""
+    """The broker's answer `internal`.
+
+    The broker failed; its log says why.
+    """
 
     code = "internal"
 

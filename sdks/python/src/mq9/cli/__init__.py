@@ -1,0 +1,1 @@
+"""The `mq9` command."""
