@@ -1,8 +1,8 @@
 """The broker, with a sampler inside: on each tick of its own CPU clock it notes where it is.
 
 A sampler in another process sees the broker of a busy machine mostly where the scheduler lets it look: in
-system calls. Usage: sampled_broker.py FILE BROKER_ARGUMENTS...; FILE gets a line for each stack, and how often
-it was seen.
+system calls. Usage: sampled_broker.py FILE BROKER_ARGUMENTS...; FILE gets a line for each stack and how
+often it was seen.
 """
 
 from __future__ import annotations
