@@ -241,7 +241,7 @@ def load_file(path: Path) -> list[Scenario]:
 
 def load_folder(folder: Path) -> list[Scenario]:
     """Reads every file of a folder, in the order of their names."""
-    paths = sorted(folder.glob("*.yaml"))
+    paths = sorted(folder.rglob("*.yaml"))
     if not paths:
         raise ScenarioError(f"{folder}: there is no *.yaml file here")
     return [scenario for path in paths for scenario in load_file(path)]
