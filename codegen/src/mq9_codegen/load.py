@@ -145,7 +145,11 @@ def explain_violation(document: Document, error: Any) -> Iterator[Problem]:
     where = f"'{path[-1]}' " if path and isinstance(path[-1], str) else (f"item {path[-1]} " if path else "")
     value, want = error.instance, error.validator_value
     kind = error.validator
-    if kind in ("additionalProperties", "unevaluatedProperties"):
+    if "propertyNames" in list(error.absolute_schema_path)[-3:]:
+        yield document.problem(
+            (*path, str(value)), f"key {shown(value)} is not well formed", _expected(error)
+        )
+    elif kind in ("additionalProperties", "unevaluatedProperties"):
         known = set(error.schema.get("properties", {}))
         for key in sorted(set(value) - known):
             yield document.problem(
@@ -153,10 +157,6 @@ def explain_violation(document: Document, error: Any) -> Iterator[Problem]:
                 f"unknown key '{key}'{nearest(key, known)}",
                 "one of " + ", ".join(sorted(known)),
             )
-    elif kind == "propertyNames":
-        yield document.problem(
-            (*path, str(value)), f"key {shown(value)} is not well formed", _expected(error)
-        )
     elif kind == "required":
         missing = [key for key in want if key not in value]
         for key in missing:

@@ -45,6 +45,10 @@ _ODD_BOOLEAN = frozenset(
         "NULL",
     ]
 )
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+)
 _MAX_DEPTH = 40
 
 
@@ -121,15 +125,16 @@ def parse_document(raw: bytes, shown_as: str, problems: list[Problem]) -> Docume
 
 
 def _convert(
-    node: Node, path: Path, document: Document, problems: list[Problem], open_nodes: set[int], depth: int
+    node: Node, path: Path, document: Document, problems: list[Problem], seen: set[int], depth: int
 ) -> Any:
     line = node.start_mark.line + 1
     document.lines.setdefault(path, line)
-    if id(node) in open_nodes:
+    if id(node) in seen:
         problems.append(
-            Problem(document.file, line, "contains itself by an alias", "content without aliases (`*name`)")
+            Problem(document.file, document.lines[path], "is used again by an alias (`*name`)", "the content, written out")
         )
         return None
+    seen.add(id(node))
     if depth > _MAX_DEPTH:
         problems.append(Problem(document.file, line, f"is nested deeper than {_MAX_DEPTH}"))
         return None
@@ -138,15 +143,13 @@ def _convert(
     if isinstance(node, SequenceNode):
         if node.tag != "tag:yaml.org,2002:seq":
             problems.append(Problem(document.file, line, f"has the tag {node.tag}", "a list without a tag"))
-        open_nodes = open_nodes | {id(node)}
         return [
-            _convert(item, (*path, index), document, problems, open_nodes, depth + 1)
+            _convert(item, (*path, index), document, problems, seen, depth + 1)
             for index, item in enumerate(node.value)
         ]
     assert isinstance(node, MappingNode)
     if node.tag != "tag:yaml.org,2002:map":
         problems.append(Problem(document.file, line, f"has the tag {node.tag}", "a mapping without a tag"))
-    open_nodes = open_nodes | {id(node)}
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key_line = key_node.start_mark.line + 1
@@ -167,7 +170,7 @@ def _convert(
             )
             continue
         document.lines[place] = key_line
-        result[key] = _convert(value_node, place, document, problems, open_nodes, depth + 1)
+        result[key] = _convert(value_node, place, document, problems, seen, depth + 1)
     return result
 
 
@@ -175,7 +178,7 @@ def _scalar(node: ScalarNode, line: int, document: Document, problems: list[Prob
     text: str = node.value
     if node.style or node.tag == "!":
         return text
-    if not node.tag.startswith("tag:yaml.org,2002:"):
+    if node.tag not in _PLAIN_TAGS:
         problems.append(Problem(document.file, line, f"has the tag {node.tag}", "a value without a tag"))
         return text
     if text in ("", "~", "null"):
