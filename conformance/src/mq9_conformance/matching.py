@@ -47,7 +47,10 @@ def match(expected: Any, actual: Any, variables: Variables, path: str = "") -> l
 
 def _match_variable(name: str, actual: Any, variables: Variables, path: str) -> list[Problem]:
     if variables.has(name):
-        return _equal(variables.get(name), actual, path)
+        bound = variables.get(name)
+        if isinstance(actual, bytes) and is_payload_form(bound):
+            return _match_payload(bound, actual, variables, path)
+        return _equal(bound, actual, path)
     if actual is ABSENT:
         return [_difference(path, f"a value for ${name}", actual)]
     variables.bind(name, actual)

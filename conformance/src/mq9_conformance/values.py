@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _VARIABLE = re.compile(r"\$\$|\$\{([a-z][a-z0-9_]*)\}|\$([a-z][a-z0-9_]*)")
-_WHOLE = re.compile(r"^\$(?:\{([a-z][a-z0-9_]*)\}|([a-z][a-z0-9_]*))$")
+_WHOLE = re.compile(r"\$(?:\{([a-z][a-z0-9_]*)\}|([a-z][a-z0-9_]*))")
 
 OPERATORS = frozenset(
     "add length range json_text regex gt gte lt lte between exactly contains unordered not one_of all".split()
@@ -42,7 +42,7 @@ def variable_of(value: object) -> str | None:
     """The variable's name if the whole value is one, else None."""
     if not isinstance(value, str):
         return None
-    found = _WHOLE.match(value)
+    found = _WHOLE.fullmatch(value)
     if found is None:
         return None
     name = found.group(1) or found.group(2)
