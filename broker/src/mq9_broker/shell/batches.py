@@ -27,6 +27,8 @@ class Batches:
     def __init__(self, ids_kept: int = IDS_KEPT) -> None:
         self._ids_kept = ids_kept
         self._batches: OrderedDict[_Key, Sequence[int]] = OrderedDict()
+        # Of those that were delivered under a lease since.
+        self._leased: dict[_Key, set[int]] = {}
         self._groups: dict[bytes, set[str]] = {}
         self._count = 0
 
@@ -42,21 +44,15 @@ class Batches:
             self.forget(*next(iter(self._batches)))
 
     def leased(self, address: bytes, group: str, msg_ids: Sequence[int]) -> None:
-        """Note that messages were delivered under a lease: they are in no batch any more."""
+        """Note that messages were delivered under a lease since: the ACK of such a one confirms it alone."""
         batch = self._batches.get((address, group))
-        if batch is None:
-            return
-        gone = set(msg_ids)
-        left = [msg_id for msg_id in batch if msg_id not in gone]
-        if len(left) < len(batch):
-            self.forget(address, group)
-            if left:
-                self._put((address, group), left)
+        if batch is not None:
+            self._leased.setdefault((address, group), set()).update(set(msg_ids).intersection(batch))
 
     def confirmed_by(self, address: bytes, group: str, msg_id: int) -> tuple[int, ...]:
         """Return what the ACK of one message confirms: it, and all before it in its batch."""
         batch = self._batches.get((address, group))
-        if batch is None:
+        if batch is None or msg_id in self._leased.get((address, group), ()):
             return (msg_id,)
         if batch[-1] == msg_id:
             # All of it: nothing is left that a later ACK could add.
@@ -71,6 +67,7 @@ class Batches:
         """Forget a group's batch."""
         batch = self._batches.pop((address, group), None)
         if batch is not None:
+            self._leased.pop((address, group), None)
             self._count -= len(batch)
             groups = self._groups[address]
             groups.discard(group)

@@ -248,7 +248,7 @@ class Model:
         elif ids:
             group.batch = ids
             group.leased_since_batch = set()
-        return [self._shown(m, group.deliveries.get(m.msg_id or 0, 0) if lease_ms else 0) for m in found]
+        return [self._shown(m, group.deliveries.get(m.msg_id or 0, 0)) for m in found]
 
     def ack(
         self,
@@ -307,6 +307,7 @@ class Model:
             if group and msg_id in group.leases and lease in ("", group.leases[msg_id].name):
                 group.leases[msg_id].until_ms = self.now_ms + lease_ms
                 renewed.append(msg_id)
+        self._settle()  # lease_ms 0 ends the lease at once
         return renewed
 
     def query(
