@@ -28,12 +28,16 @@ def test_only_the_newest_batch_counts() -> None:
     assert batches.confirmed_by(b"a", "g", 3) == (2, 3)
 
 
-def test_what_was_delivered_again_under_a_lease_is_confirmed_alone() -> None:
+def test_what_was_delivered_again_under_a_lease_is_confirmed_alone_but_still_stood_before_the_others() -> (
+    None
+):
     batches = Batches()
     batches.delivered(b"a", "g", (1, 2, 3))
     batches.leased(b"a", "g", (2, 7))
     assert batches.confirmed_by(b"a", "g", 2) == (2,)
     assert batches.confirmed_by(b"a", "g", 3) == (1, 2, 3)
+    batches.delivered(b"a", "g", (1, 2))
+    assert batches.confirmed_by(b"a", "g", 2) == (1, 2)
 
 
 def test_forgetting_a_group_or_a_mailbox() -> None:

@@ -193,9 +193,12 @@ class Shell:
                 route = self._router.route(subject)
                 self._handlers[route.operation.name](chunk, request, route)
             except RefusedError as refused:
+                self._apply_chunk(chunk)  # replies go out in the order of the requests
                 self._reply(chunk, reply_to, refused.reply)
             except Exception:
-                self._reply(chunk, reply_to, self._internal_error(f"request {subject!r}"))
+                internal = self._internal_error(f"request {subject!r}")
+                self._apply_chunk(chunk)
+                self._reply(chunk, reply_to, internal)
         self._apply_chunk(chunk)
         if chunk.replies:
             connection.send_replies(chunk.replies)
