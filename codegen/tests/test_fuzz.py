@@ -1,4 +1,4 @@
-"""Whatever is done to a specification, the answer is a list of mistakes or a working model, never a traceback."""
+"""Whatever is done to a specification, the answer is mistakes or a working model, never a traceback."""
 
 from __future__ import annotations
 
@@ -20,9 +20,44 @@ from mq9_codegen.target import BUILT_IN, load_target
 
 TOY = Path(__file__).parent / "toyspec"
 ODD: list[Any] = [
-    None, True, 0, -1, 1.5, 10**30, "", " ", "x", "{", "}", "{x}", "list<", "list<list<text>>", "*/", "\x00", "\ud7ff", "漢", [], {}, [None], [[]],
-    {"x": None}, {"": 1}, {"doc": "X."}, "a" * 100, "$toy.X", "A-001", "error", "..", "\\", "(?", "[", "1.0", "self", "class",
-]  # fmt: skip
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**30,
+    "",
+    " ",
+    "x",
+    "{",
+    "}",
+    "{x}",
+    "list<",
+    "list<list<text>>",
+    "*/",
+    "\x00",
+    "\ud7ff",
+    "漢",
+    [],
+    {},
+    [None],
+    [[]],
+    {"x": None},
+    {"": 1},
+    {"doc": "X."},
+    "a" * 100,
+    "$toy.X",
+    "A-001",
+    "error",
+    "..",
+    "\\",
+    "(?",
+    "[",
+    "1.0",
+    "self",
+    "class",
+]
+KEYS = ["x", "doc", "type", "optional", "default", "class", "A-001", "x y", ""]
 TARGETS = [load_target(BUILT_IN / name) for name in ("docs", "json-schema", "asyncapi")]
 
 
