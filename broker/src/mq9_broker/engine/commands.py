@@ -100,7 +100,8 @@ def decode_command(data: bytes) -> Command:
     if data[:1] != _VERSION_BYTE:
         raise ValueError(f"command has byte form version {data[:1]!r}, expected {_VERSION_BYTE!r}")
     fields = data[1:]
-    kind = _TYPES.get(_decode_tag(_decode_fields(fields)[0]))
+    parts = _decode_fields(fields)
+    kind = _TYPES.get(_decode_tag(parts[0])) if parts else None
     if kind is None:
         raise ValueError(f"command has an unknown operation: {fields[:40]!r}")
     command = msgspec.msgpack.decode(fields, type=kind)

@@ -148,13 +148,6 @@ class Group:
         value = (record.token, record.deadline, record.leased, record.entries)
         state.store.put(self._lease_prefix() + pack_u64(record.number), _encode(value))
 
-    def move_record(self, state: "State", mailbox: "Mailbox", record: LeaseRecord, deadline: int) -> None:
-        """Gives a record another deadline."""
-        mailbox.remove_timer(state, record.deadline, record.number)
-        record.deadline = deadline
-        self._put_record(state, record)
-        mailbox.add_timer(state, deadline, record.number, (TIMER_LEASE_ENDS, self.name, self.gid))
-
     def take(self, state: "State", mailbox: "Mailbox", taken: dict[int, list[int]]) -> None:
         """Takes messages out of the records that hide them: record number -> ids, which are all in there."""
         holders = self.load_holders(state)

@@ -193,17 +193,13 @@ def renew(state: "State", command: MsgRenew) -> bytes:
 def _prolong(
     state: "State", mailbox: "Mailbox", group: Group, held: dict[int, LeaseRecord], deadline: int
 ) -> None:
-    for number, ids in _by_record(held).items():
-        record = group.record_of(state, number)
-        if record is None:
-            raise LookupError(f"group {group.name} has no lease record {number}")
-        if len(ids) == len(record.entries):
-            group.move_record(state, mailbox, record, deadline)
-            continue
-        entries = {msg_id: record.entries[msg_id] for msg_id in ids}
-        group.take(state, mailbox, {number: ids})
-        part = LeaseRecord(mailbox.number(state), record.token, deadline, True, entries)
-        group.add_record(state, mailbox, part)
+    by_token: dict[int, dict[int, int]] = {}
+    for msg_id, record in held.items():
+        by_token.setdefault(record.token, {})[msg_id] = record.entries[msg_id]
+    group.take(state, mailbox, _by_record(held))
+    for token, entries in by_token.items():
+        record = LeaseRecord(mailbox.number(state), token, deadline, True, entries)
+        group.add_record(state, mailbox, record)
 
 
 def _held(
