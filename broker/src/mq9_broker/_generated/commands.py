@@ -13,8 +13,11 @@ from typing import Final
 
 from msgspec import Struct
 
+# No field has this name; only its place in the array counts.
+TAG: Final = "$operation"
 
-class AgentDiscover(Struct, frozen=True, array_like=True, gc=False, tag="agent.discover"):
+
+class AgentDiscover(Struct, frozen=True, array_like=True, gc=False, tag="agent.discover", tag_field=TAG):
     """Finds agents by keyword, by meaning, or all of them."""
 
     text: str = ""
@@ -24,7 +27,7 @@ class AgentDiscover(Struct, frozen=True, array_like=True, gc=False, tag="agent.d
     cursor: str = ""
 
 
-class AgentRegister(Struct, frozen=True, array_like=True, gc=False, tag="agent.register"):
+class AgentRegister(Struct, frozen=True, array_like=True, gc=False, tag="agent.register", tag_field=TAG):
     """Puts an agent into the registry, or replaces it."""
 
     name: str
@@ -33,7 +36,7 @@ class AgentRegister(Struct, frozen=True, array_like=True, gc=False, tag="agent.r
     card: bytes = b"{}"
 
 
-class AgentReport(Struct, frozen=True, array_like=True, gc=False, tag="agent.report"):
+class AgentReport(Struct, frozen=True, array_like=True, gc=False, tag="agent.report", tag_field=TAG):
     """Reports that an agent lives, and how it is."""
 
     name: str = ""
@@ -41,14 +44,14 @@ class AgentReport(Struct, frozen=True, array_like=True, gc=False, tag="agent.rep
     status: bytes = b"{}"
 
 
-class AgentUnregister(Struct, frozen=True, array_like=True, gc=False, tag="agent.unregister"):
+class AgentUnregister(Struct, frozen=True, array_like=True, gc=False, tag="agent.unregister", tag_field=TAG):
     """Takes an agent out of the registry."""
 
     name: str = ""
     mailbox: str = ""
 
 
-class MailboxCreate(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.create"):
+class MailboxCreate(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.create", tag_field=TAG):
     """Creates a mailbox."""
 
     address: bytes
@@ -58,19 +61,19 @@ class MailboxCreate(Struct, frozen=True, array_like=True, gc=False, tag="mailbox
     dead_letter: bytes = b""
 
 
-class MailboxDelete(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.delete"):
+class MailboxDelete(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.delete", tag_field=TAG):
     """Deletes a mailbox with everything in it."""
 
     address: bytes
 
 
-class MailboxInfo(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.info"):
+class MailboxInfo(Struct, frozen=True, array_like=True, gc=False, tag="mailbox.info", tag_field=TAG):
     """Tells what is known of a mailbox."""
 
     address: bytes
 
 
-class MsgAck(Struct, frozen=True, array_like=True, gc=False, tag="msg.ack"):
+class MsgAck(Struct, frozen=True, array_like=True, gc=False, tag="msg.ack", tag_field=TAG):
     """Confirms messages for a consumer group."""
 
     address: bytes
@@ -79,14 +82,14 @@ class MsgAck(Struct, frozen=True, array_like=True, gc=False, tag="msg.ack"):
     msg_ids: tuple[int, ...] = ()
 
 
-class MsgDelete(Struct, frozen=True, array_like=True, gc=False, tag="msg.delete"):
+class MsgDelete(Struct, frozen=True, array_like=True, gc=False, tag="msg.delete", tag_field=TAG):
     """Deletes one message for everybody."""
 
     address: bytes
     msg_id: int
 
 
-class MsgFetch(Struct, frozen=True, array_like=True, gc=False, tag="msg.fetch"):
+class MsgFetch(Struct, frozen=True, array_like=True, gc=False, tag="msg.fetch", tag_field=TAG):
     """Takes messages out of a mailbox, or waits for them."""
 
     address: bytes
@@ -100,7 +103,7 @@ class MsgFetch(Struct, frozen=True, array_like=True, gc=False, tag="msg.fetch"):
     lease_ms: int = 0
 
 
-class MsgNack(Struct, frozen=True, array_like=True, gc=False, tag="msg.nack"):
+class MsgNack(Struct, frozen=True, array_like=True, gc=False, tag="msg.nack", tag_field=TAG):
     """Gives delivered messages back to their consumer group."""
 
     address: bytes
@@ -110,7 +113,7 @@ class MsgNack(Struct, frozen=True, array_like=True, gc=False, tag="msg.nack"):
     delay_ms: int = 0
 
 
-class MsgQuery(Struct, frozen=True, array_like=True, gc=False, tag="msg.query"):
+class MsgQuery(Struct, frozen=True, array_like=True, gc=False, tag="msg.query", tag_field=TAG):
     """Looks at the messages of a mailbox without taking any."""
 
     address: bytes
@@ -121,7 +124,7 @@ class MsgQuery(Struct, frozen=True, array_like=True, gc=False, tag="msg.query"):
     from_id: int | None = None
 
 
-class MsgRenew(Struct, frozen=True, array_like=True, gc=False, tag="msg.renew"):
+class MsgRenew(Struct, frozen=True, array_like=True, gc=False, tag="msg.renew", tag_field=TAG):
     """Keeps delivered messages hidden for longer."""
 
     address: bytes
