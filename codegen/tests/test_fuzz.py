@@ -70,7 +70,7 @@ def paths(data: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def mutate(data: Any, rng: random.Random) -> None:
-    """Changes one place of a document: another value, another key, one place's value at another, or nothing there."""
+    """Changes one place: another value, another key, one place's value at another, or nothing there."""
     places = paths(data)
     *parents, last = rng.choice(places)
     holder = data

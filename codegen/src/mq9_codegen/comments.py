@@ -12,6 +12,7 @@ from typing import Any, Union
 
 from mq9_codegen.layout import Style
 
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^a-z\s])")
 _CODE = re.compile(r"`([^`\n]+)`")
 _GLUE = "\x00"
 _LIST_ITEM = re.compile(r"(-|[0-9]+\.) +")
@@ -36,6 +37,8 @@ class CommentStyle:
         entry: How an entry of a section is written; `{label}` and `{text}`.
         entry_indent: Columns before an entry.
         entry_hang: Further columns before the second and later lines of an entry.
+        summary: Whether the first sentence has to be one line with nothing else (Python docstrings); what is longer is cut short there
+            and follows whole.
         first_word: `name` if a comment has to start with the name of what it documents.
     """
 
@@ -55,6 +58,7 @@ class CommentStyle:
     entry: str = "{label}: {text}"
     entry_indent: int = 4
     entry_hang: int = 4
+    summary: bool = False
     first_word: str = ""
 
 
@@ -163,7 +167,10 @@ def comment(blocks: Block | Iterable[Block], style: CommentStyle, layout: Style,
     raw = bool(style.raw) and style.raw_for in everything and style.raw_unless not in everything
     if raw:
         style = CommentStyle(**{**vars(style), "escapes": {}, "code_escapes": {}, "open": style.raw})
-    lines = _lines(parts, style, layout, style.width - layout.columns(margin) - layout.columns(style.prefix))
+    room = style.width - layout.columns(margin) - layout.columns(style.prefix)
+    if style.summary:
+        parts = _with_summary(parts, style, layout, room - layout.columns(style.open) - layout.columns(style.close))
+    lines = _lines(parts, style, layout, room)
     if not lines:
         return ""
     if style.open:
@@ -186,6 +193,21 @@ def comment(blocks: Block | Iterable[Block], style: CommentStyle, layout: Style,
         body[0] = f"{margin}{style.open}{head[0]}"
         return "\n".join([*body, f"{margin}{style.close}"])
     return "\n".join([f"{margin}{style.open}", *body, f"{margin}{style.close}"])
+
+
+def _with_summary(parts: Sequence[Block], style: CommentStyle, layout: Style, room: int) -> Sequence[Block]:
+    """Makes the first sentence a paragraph of its own that fits on the first line."""
+    texts = [part for part in parts if isinstance(part, Section) or part.strip()]
+    if not texts or not isinstance(texts[0], str):
+        return parts
+    first, *more = paragraphs(texts[0])
+    sentence, *rest = _SENTENCE.split(first, maxsplit=1)
+    if layout.columns(escape(sentence, style)) > room:
+        words = sentence.split()
+        while words and layout.columns(escape(" ".join(words), style)) > room - 3:
+            words.pop()
+        return [f"{' '.join(words).rstrip(',;:.')}...", first, *more, *texts[1:]]
+    return [sentence, *rest, *more, *texts[1:]]
 
 
 def _lines(parts: Sequence[Block], style: CommentStyle, layout: Style, width: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mq9_codegen.comments import paragraphs
 from mq9_codegen.load import Sources, shown_path
 from mq9_codegen.problems import Path as DataPath
 from mq9_codegen.problems import Problem, nearest, shown
@@ -34,6 +35,8 @@ _SUITS = {
     "forbid": ("string",),
     "text": ("string",),
 }
+_DATA = ("call", "request", "reply", "result")
+"""Keys of vectors below which everything is data, whatever it is called."""
 MAX_NAME = 60
 """Longest name, in characters; templates are tested up to here."""
 
@@ -202,13 +205,31 @@ class Checker:
                 )
 
     def sentence(self, document: Document, path: DataPath, text: str, one_line: bool = False) -> None:
-        """Prose ends as a sentence does, so that it can stand as documentation anywhere."""
-        if not text.strip():
+        """Prose begins and ends as sentences do, so that it can stand as documentation anywhere."""
+        stops = (".", "!", "?")
+        parts = paragraphs(text)
+        if not parts:
             self.add(document, path, "is blank", "a sentence")
-        elif not text.strip().endswith((".", "!", "?", ":", "`", ")")):
+        elif not parts[-1].endswith(stops):
             self.add(document, path, f"'{path[-1]}' does not end as a sentence", "a full stop at its end")
+        elif not parts[0].endswith(stops):
+            self.add(document, path, f"'{path[-1]}' does not begin with a sentence", "a full stop before the first list")
         if one_line and "\n" in text.strip():
             self.add(document, path, f"'{path[-1]}' has several lines", "one line")
+
+    def docs(self, document: Document, value: Any, path: DataPath = ()) -> None:
+        """Checks all prose in a document, whatever it documents."""
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                self.docs(document, item, (*path, index))
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if key in _DATA:
+                    continue
+                if key in ("doc", "summary", "deprecated") and isinstance(item, str):
+                    self.sentence(document, (*path, key), item, one_line=key == "summary")
+                else:
+                    self.docs(document, item, (*path, key))
 
 
 def check_policy(sources: Sources, problems: list[Problem]) -> None:
@@ -216,6 +237,10 @@ def check_policy(sources: Sources, problems: list[Problem]) -> None:
     from mq9_codegen.policy_operations import check_operations  # noqa: PLC0415 - it imports this module
 
     checker = Checker(sources, problems)
+    for document in sources.documents.values():
+        for key, value in document.data.items():
+            # The reply of an operation is prose too, that of a vector is data.
+            checker.docs(document, value if key == "reply" else {key: value}, (key,) if key == "reply" else ())
     _check_types(checker)
     _check_headers(checker)
     _check_errors(checker)
@@ -360,7 +385,6 @@ def _check_top(checker: Checker) -> None:
                 kind,
                 [*checker.kinds, *checker.codes],
             )
-    checker.sentence(document, ("doc",), document.data["doc"])
 
 
 def _check_client(checker: Checker) -> None:

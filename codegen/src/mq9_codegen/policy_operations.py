@@ -70,9 +70,6 @@ def _check_operation(checker: Checker, document: Document) -> None:
     data = document.data
     parameters: Mapping[str, Any] = data.get("parameters", {})
     top = checker.sources.data("mq9")
-    checker.sentence(document, ("summary",), data["summary"], one_line=True)
-    if "doc" in data:
-        checker.sentence(document, ("doc",), data["doc"])
     if not data["subject"].startswith(top["subject_prefix"]):
         checker.add(
             document,

@@ -23,7 +23,9 @@ MQ9_REPLY_TO: Final = "mq9-reply-to"
 MQ9_CORRELATION_ID: Final = "mq9-correlation-id"
 """Ties an answer to its question."""
 MQ9_DEAD_LETTER_FROM: Final = "mq9-dead-letter-from"
-"""The mailbox that the message came from. An address is a key: readers of the dead-letter mailbox learn it.
+"""The mailbox that the message came from.
+
+An address is a key: readers of the dead-letter mailbox learn it.
 """
 MQ9_DEAD_LETTER_GROUP: Final = "mq9-dead-letter-group"
 """The consumer group that could not handle it."""

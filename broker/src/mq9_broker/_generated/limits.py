@@ -7,24 +7,57 @@ from __future__ import annotations
 from typing import Final
 
 MAX_PAYLOAD: Final = 1048576
-"""The largest message payload a client may send. In bytes."""
+"""The largest message payload a client may send.
+
+In bytes.
+"""
 MAX_REPLY: Final = 1048576
-"""A reply ends here or after one message, whichever is more. In bytes."""
+"""A reply ends here or after one message, whichever is more.
+
+In bytes.
+"""
 MAX_REGISTER_BODY: Final = 262144
-"""The largest body of agent.register. In bytes."""
+"""The largest body of agent.register.
+
+In bytes.
+"""
 MAX_REPORT_BODY: Final = 4096
-"""The largest body of agent.report. In bytes."""
+"""The largest body of agent.report.
+
+In bytes.
+"""
 MAX_BODY_DEPTH: Final = 64
-"""Objects and arrays inside each other; deeper is invalid_argument. In levels."""
+"""Objects and arrays inside each other; deeper is invalid_argument.
+
+In levels.
+"""
 MAX_TAGS: Final = 64
-"""Distinct tags on one message, or in one query. In tags."""
+"""Distinct tags on one message, or in one query.
+
+In tags.
+"""
 MAX_MSG_IDS: Final = 1000
-"""Message ids in one request. In ids."""
+"""Message ids in one request.
+
+In ids.
+"""
 MAX_GROUPS: Final = 1000
-"""Consumer groups of one mailbox. In groups."""
+"""Consumer groups of one mailbox.
+
+In groups.
+"""
 DEDUP_WINDOW: Final = 120000
-"""How long a dedup-id is remembered after the first successful SEND. In milliseconds."""
+"""How long a dedup-id is remembered after the first successful SEND.
+
+In milliseconds.
+"""
 MAX_INTEGER_DIGITS: Final = 19
-"""Digits of an integer in a header or a subject. In digits."""
+"""Digits of an integer in a header or a subject.
+
+In digits.
+"""
 GENERATED_ADDRESS_BITS: Final = 128
-"""Randomness of an address that the broker makes. In bits."""
+"""Randomness of an address that the broker makes.
+
+In bits.
+"""

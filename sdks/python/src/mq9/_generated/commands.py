@@ -57,6 +57,7 @@ AGENT_REGISTER: Final = Command(
             name="ttl",
             type="integer",
             help="Seconds without a sign of life until it is removed; 0 never. 0 to 4294967295.",
+            unit="seconds",
         ),
         Option(
             name="card",
@@ -117,6 +118,7 @@ MAILBOX_CREATE: Final = Command(
             name="ttl",
             type="integer",
             help="Seconds that the mailbox lives; 0 is for ever. Nothing renews it. 0 to 4294967295.",
+            unit="seconds",
         ),
         Option(name="desc", type="string", help="A description for people."),
         Option(
@@ -179,7 +181,7 @@ MSG_ACK: Final = Command(
             positional=True,
             required=True,
         ),
-        Option(name="msg_id", type="integer", help="The message. 0 to 9223372036854775807.", positional=True),
+        Option(name="msg_id", type="integer", help="The message.", positional=True),
         Option(
             name="msg_ids",
             type="integer",
@@ -195,13 +197,7 @@ MSG_DELETE: Final = Command(
     doc="Gone for every group at once, leased or not. What is not there is message_not_found.",
     options=(
         Option(name="mail_address", type="string", help="The mailbox.", positional=True, required=True),
-        Option(
-            name="msg_id",
-            type="integer",
-            help="The message. 0 to 9223372036854775807.",
-            positional=True,
-            required=True,
-        ),
+        Option(name="msg_id", type="integer", help="The message.", positional=True, required=True),
     ),
 )
 MSG_FETCH: Final = Command(
@@ -233,13 +229,10 @@ MSG_FETCH: Final = Command(
         Option(
             name="from_time",
             type="integer",
-            help="Unix seconds, for deliver `from_time`. 0 to 9223372036854775807.",
+            help="Unix seconds, for deliver `from_time`.",
+            unit="unix_seconds",
         ),
-        Option(
-            name="from_id",
-            type="integer",
-            help="A message number, inclusive, for deliver `from_id`. 0 to 9223372036854775807.",
-        ),
+        Option(name="from_id", type="integer", help="A message number, inclusive, for deliver `from_id`."),
         Option(name="force_deliver", type="boolean", help="The group becomes new at `deliver`."),
         Option(
             name="num_msgs",
@@ -250,11 +243,13 @@ MSG_FETCH: Final = Command(
             name="max_wait_ms",
             type="integer",
             help="Milliseconds to wait for a message; 0 not at all. 0 to 300000. Default: 500.",
+            unit="milliseconds",
         ),
         Option(
             name="lease_ms",
             type="integer",
             help="Milliseconds that the messages stay hidden from the group; 0 is no lease. 0 to 43200000.",
+            unit="milliseconds",
         ),
     ),
 )
@@ -288,7 +283,12 @@ MSG_NACK: Final = Command(
             type="string",
             help="The lease they were delivered under; ones held under another lease now are ignored.",
         ),
-        Option(name="delay_ms", type="integer", help="Milliseconds until they come again. 0 to 86400000."),
+        Option(
+            name="delay_ms",
+            type="integer",
+            help="Milliseconds until they come again. 0 to 86400000.",
+            unit="milliseconds",
+        ),
     ),
 )
 MSG_QUERY: Final = Command(
@@ -307,14 +307,11 @@ MSG_QUERY: Final = Command(
         Option(
             name="since",
             type="integer",
-            help="Only messages created at this moment, in Unix seconds, or later. 0 to 9223372036854775807.",
+            help="Only messages created at this moment, in Unix seconds, or later.",
+            unit="unix_seconds",
         ),
         Option(name="limit", type="integer", help="The most messages to show. 1 to 1000. Default: 100."),
-        Option(
-            name="from_id",
-            type="integer",
-            help="Only messages from this number on. 0 to 9223372036854775807.",
-        ),
+        Option(name="from_id", type="integer", help="Only messages from this number on."),
     ),
 )
 MSG_RENEW: Final = Command(
@@ -352,6 +349,7 @@ MSG_RENEW: Final = Command(
             type="integer",
             help="Milliseconds from now that they stay hidden. 0 to 43200000.",
             required=True,
+            unit="milliseconds",
         ),
     ),
 )
@@ -380,8 +378,18 @@ MSG_SEND: Final = Command(
             values=("critical", "urgent", "normal"),
         ),
         Option(name="key", type="string", help="Replaces the older message with this key."),
-        Option(name="delay", type="integer", help="Seconds until it becomes visible. 0 to 4294967295."),
-        Option(name="ttl", type="integer", help="Seconds until it ends, from now; 0 never. 0 to 4294967295."),
+        Option(
+            name="delay",
+            type="integer",
+            help="Seconds until it becomes visible. 0 to 4294967295.",
+            unit="seconds",
+        ),
+        Option(
+            name="ttl",
+            type="integer",
+            help="Seconds until it ends, from now; 0 never. 0 to 4294967295.",
+            unit="seconds",
+        ),
         Option(name="tags", type="string", help="Words to find it by.", repeated=True),
         Option(name="dedup_id", type="string", help="Makes a repeat harmless for two minutes."),
         Option(name="reply_to", type="string", help="The mailbox for answers."),
@@ -393,4 +401,21 @@ MSG_SEND: Final = Command(
             help="Try again after a failure; makes a dedup-id if none is given.",
         ),
     ),
+)
+
+ALL: Final = (
+    AGENT_DISCOVER,
+    AGENT_REGISTER,
+    AGENT_REPORT,
+    AGENT_UNREGISTER,
+    MAILBOX_CREATE,
+    MAILBOX_DELETE,
+    MAILBOX_INFO,
+    MSG_ACK,
+    MSG_DELETE,
+    MSG_FETCH,
+    MSG_NACK,
+    MSG_QUERY,
+    MSG_RENEW,
+    MSG_SEND,
 )

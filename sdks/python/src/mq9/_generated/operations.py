@@ -197,7 +197,7 @@ class Operations(ABC):
         if ttl:
             _body["ttl"] = _validators.TTL_SECONDS.check("ttl", ttl)
         if card:
-            _body = {**_encode.json_object("card", card), **_body}
+            _body = {**_body, **_encode.json_object("card", card), **_body}
         await self._call(
             AGENT_REGISTER,
             "$mq9.AI.AGENT.REGISTER",
@@ -242,7 +242,7 @@ class Operations(ABC):
         if report_info:
             _body["report_info"] = _validators.TEXT.check("report_info", report_info)
         if status:
-            _body = {**_encode.json_object("status", status), **_body}
+            _body = {**_body, **_encode.json_object("status", status), **_body}
         if not name and not mailbox:
             raise _encode.invalid("name", "name or mailbox is needed")
         await self._call(
@@ -414,7 +414,7 @@ class Operations(ABC):
         Args:
             mail_address: The mailbox.
             group_name: The consumer group that received the messages.
-            msg_id: The message. 0 to 9223372036854775807.
+            msg_id: The message.
             msg_ids: Exactly these messages; wins over `msg_id`.
             timeout: Seconds to wait for the reply, in each attempt. Default: the client's.
 
@@ -450,7 +450,7 @@ class Operations(ABC):
 
         Args:
             mail_address: The mailbox.
-            msg_id: The message. 0 to 9223372036854775807.
+            msg_id: The message.
             timeout: Seconds to wait for the reply, in each attempt. Default: the client's.
 
         Returns:
@@ -497,8 +497,8 @@ class Operations(ABC):
             mail_address: The mailbox to read.
             group_name: The consumer group; left out the FETCH is stateless.
             deliver: Where the group, or the stateless FETCH, starts. Default: latest.
-            from_time: Unix seconds, for deliver `from_time`. 0 to 9223372036854775807.
-            from_id: A message number, inclusive, for deliver `from_id`. 0 to 9223372036854775807.
+            from_time: Unix seconds, for deliver `from_time`.
+            from_id: A message number, inclusive, for deliver `from_id`.
             force_deliver: The group becomes new at `deliver`.
             num_msgs: The most messages to hand out. 1 to 1000. Default: 100.
             max_wait_ms: Milliseconds to wait for a message; 0 not at all. 0 to 300000. Default: 500.
@@ -627,10 +627,9 @@ class Operations(ABC):
             mail_address: The mailbox.
             key: Only the message with this key.
             tags: Only messages that have all of these.
-            since: Only messages created at this moment, in Unix seconds, or later. 0 to
-                9223372036854775807.
+            since: Only messages created at this moment, in Unix seconds, or later.
             limit: The most messages to show. 1 to 1000. Default: 100.
-            from_id: Only messages from this number on. 0 to 9223372036854775807.
+            from_id: Only messages from this number on.
             timeout: Seconds to wait for the reply, in each attempt. Default: the client's.
 
         Returns:
@@ -855,8 +854,8 @@ class Operations(ABC):
             concurrency: Handlers at the same time. 1 to 1000. Default: 1.
             auto_ack: Acknowledge a message when its handler returns.
             deliver: Where a new group starts; sent until the first FETCH succeeds.
-            from_time: For deliver `from_time`. 0 to 9223372036854775807.
-            from_id: For deliver `from_id`. 0 to 9223372036854775807.
+            from_time: For deliver `from_time`.
+            from_id: For deliver `from_id`.
             force_deliver: Start the group anew; sent until the first FETCH succeeds.
             on_error: Called with the error and the message after a handler or an ACK failed, and with the
                 error and None after anything else did. Default: log it.
