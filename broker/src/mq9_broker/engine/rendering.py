@@ -26,6 +26,35 @@ def middle(lane: int, create_ms: int) -> bytes:
     return _MIDDLES[lane] % (create_ms // 1000, create_ms)
 
 
+# What stands before the payload in a message's JSON is its id's last two digits and this.
+_LAST_DIGITS: Final = [b'%02d,"payload":' % digits for digits in range(100)] * 2
+
+
+def run_json(first_id: int, texts: list[bytes], rest: bytes) -> bytes:
+    """JSON of at most 100 messages of a run, without the brackets of the array.
+
+    Args:
+        first_id: The id of the first.
+        texts: Their payloads as JSON strings.
+        rest: What follows the payload, the closing brace included; the same for all.
+    """
+    count = len(texts)
+    hundreds, digits = divmod(first_id, 100)
+    if count > 100 or not hundreds:
+        form = b'{"msg_id":%d,"payload":%b' + rest.replace(b"%", b"%%")
+        return b",".join(map(form.__mod__, zip(range(first_id, first_id + count), texts, strict=True)))
+    # Three parts a message: what ends the one before and begins this one, two digits, its payload.
+    parts = [b'%b,{"msg_id":%d' % (rest, hundreds)] * (3 * count)
+    before = min(count, 100 - digits)
+    if before < count:
+        parts[3 * before :: 3] = [b'%b,{"msg_id":%d' % (rest, hundreds + 1)] * (count - before)
+    parts[0] = b'{"msg_id":%d' % hundreds
+    parts[1::3] = _LAST_DIGITS[digits : digits + count]
+    parts[2::3] = texts
+    parts.append(rest)
+    return b"".join(parts)
+
+
 def message_json(message: Message, middle: bytes, count: int) -> bytes:
     """One message's JSON; ``count`` = leased deliveries to the group, 0 = not shown."""
     text = b'{"msg_id":%d,"payload":"%b%b' % (

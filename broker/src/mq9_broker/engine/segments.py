@@ -3,6 +3,9 @@
 A segment is written once; a second key beside it says which of its messages are gone. When half of them are,
 the segment is written anew without them, so what is stored, and what a reader steps over, stays within twice
 the living messages.
+
+Most segments are runs: consecutive ids, and nothing but payloads. A run is stored and kept as its payloads;
+it becomes a list of messages only where somebody has to look at single ones.
 """
 
 from bisect import bisect_left
@@ -39,10 +42,12 @@ SEGMENT_BYTES: Final = 65_536
 _CACHED_SEGMENTS: Final = 2_048
 _CACHED_BYTES: Final = 33_554_432
 
-# create_time_ms, messages, the earliest expiry (0 = none expires), whether no message has headers or options
+# create_time_ms, messages, the earliest expiry (0 = none expires), whether it is a run
 _HEADER: Final = Struct(">QIQ?")
 _encode = msgspec.msgpack.Encoder().encode
+_encode_json = msgspec.json.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple]).decode  # type: ignore[type-arg]
+_decode_run = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def is_expired(message: Message, now: int) -> bool:
@@ -58,34 +63,85 @@ def message_size(message: Message) -> int:
 class Segment:
     """Messages of one lane that have one create_time, in order; gone ones are None."""
 
-    __slots__ = ("create_ms", "earliest_expiry", "ids", "is_plain", "key", "live", "messages", "size")
+    __slots__ = (
+        "_messages",
+        "_texts",
+        "create_ms",
+        "earliest_expiry",
+        "ids",
+        "key",
+        "live",
+        "payloads",
+        "size",
+    )
 
     def __init__(
-        self,
-        key: bytes,
-        create_ms: int,
-        earliest_expiry: int,
-        is_plain: bool,
-        messages: list[Any],
-        size: int,
+        self, key: bytes, create_ms: int, earliest_expiry: int, messages: list[Any], size: int
     ) -> None:
+        """Messages of any kind; `run` makes one of payloads."""
         self.key = key
         """Without its suffix."""
         self.create_ms = create_ms
         self.earliest_expiry = earliest_expiry
-        self.messages: list[Message | None] = messages
+        self._messages: list[Message | None] | None = messages
         # None is gone here: `Segments` marks the gone ones afterwards.
-        first, last = messages[0][0], messages[-1][0]
-        self.ids: Sequence[int] = (
-            range(first, last + 1)
-            if last - first + 1 == len(messages)
-            else [message[0] for message in messages]
-        )
+        self.ids: Sequence[int] = [message[0] for message in messages]
         """Of all messages, gone ones included."""
-        self.is_plain = is_plain
-        """No message has headers or options."""
+        self.payloads: Sequence[bytes] | None = None
+        """Of a run of which nothing is gone: all that is to be known of its messages but the ids."""
+        self._texts: list[bytes] | None = None
         self.live = len(messages)
         self.size = size
+
+    @classmethod
+    def run(
+        cls, key: bytes, create_ms: int, first_id: int, payloads: Sequence[bytes], size: int
+    ) -> "Segment":
+        """Messages with consecutive ids and nothing but payloads."""
+        segment = cls.__new__(cls)
+        segment.key = key
+        segment.create_ms = create_ms
+        segment.earliest_expiry = 0
+        segment._messages = None
+        segment.ids = range(first_id, first_id + len(payloads))
+        segment.payloads = payloads
+        segment._texts = None
+        segment.live = len(payloads)
+        segment.size = size
+        return segment
+
+    @property
+    def messages(self) -> list[Message | None]:
+        """All messages; gone ones are None."""
+        messages = self._messages
+        if messages is None:
+            payloads = self.payloads or ()
+            messages = self._messages = [
+                (i, b"", payload) for i, payload in zip(self.ids, payloads, strict=True)
+            ]
+        return messages
+
+    def texts(self) -> list[bytes]:
+        """The payloads of a run as JSON strings of base64; made once for all who fetch them."""
+        texts = self._texts
+        if texts is None:
+            # One call for all: base64 has no commas.
+            texts = self._texts = _encode_json(self.payloads)[1:-1].split(b",")
+        return texts
+
+    def take_out(self, index: int) -> None:
+        """Marks a message as gone."""
+        self.messages[index] = None
+        self.payloads = self._texts = None
+        self.live -= 1
+
+    def thin_out(self) -> None:
+        """Forgets the gone messages."""
+        left = [
+            (i, message) for i, message in zip(self.ids, self.messages, strict=True) if message is not None
+        ]
+        self.ids = [i for i, _ in left]
+        self._messages = [message for _, message in left]
 
     def index_at_or_after(self, msg_id: int) -> int:
         """Position of the first message with this id or a greater one."""
@@ -101,6 +157,8 @@ class Segment:
         """The message, None when it is gone or not in here."""
         index = self.index_at_or_after(msg_id)
         if index < len(self.ids) and self.ids[index] == msg_id:
+            if self._messages is None and self.payloads is not None:
+                return (msg_id, b"", self.payloads[index])
             return self.messages[index]
         return None
 
@@ -120,35 +178,38 @@ class Segments:
 
     def write(self, mailbox: "Mailbox", lane: int, create_ms: int, messages: list[Message]) -> int:
         """Stores new messages, ascending, behind all others of the lane; returns their size."""
-        part: list[Message]
+        if len(messages) <= SEGMENT_MESSAGES and max(map(len, messages)) == PLAIN_FIELDS:
+            # The usual case: a few operations on whole lists, not a loop over messages.
+            ids, headers, payloads = zip(*messages, strict=True)
+            size = sum(map(len, payloads))
+            if size <= SEGMENT_BYTES and not any(headers) and ids[-1] - ids[0] + 1 == len(ids):
+                key = mailbox.lane_prefixes[lane] + pack_u64(ids[0])
+                self._add(Segment.run(key, create_ms, ids[0], payloads, size))
+                return size
         total = 0
         start = 0
-        size = extras = 0
+        size = 0
         for end, message in enumerate(messages, 1):
-            headers = len(message[1])
-            extras += headers + len(message) - PLAIN_FIELDS
-            size += headers + len(message[2])
+            size += len(message[1]) + len(message[2])
             if size >= SEGMENT_BYTES or end - start >= SEGMENT_MESSAGES or end == len(messages):
-                part = messages if end - start == len(messages) else messages[start:end]
-                expiries = (
-                    [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
-                    if extras
-                    else ()
-                )
+                part = messages[start:end]
+                expiries = [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
                 key = mailbox.lane_prefixes[lane] + pack_u64(part[0][0])
-                segment = Segment(key, create_ms, min(expiries, default=0), not extras, [*part], size)
-                self._put(segment)
-                self._remember(segment)
+                self._add(Segment(key, create_ms, min(expiries, default=0), part, size))
                 total += size
                 start = end
-                size = extras = 0
+                size = 0
         return total
 
+    def _add(self, segment: Segment) -> None:
+        self._put(segment)
+        self._remember(segment)
+
     def _put(self, segment: Segment) -> None:
-        head = _HEADER.pack(
-            segment.create_ms, len(segment.messages), segment.earliest_expiry, segment.is_plain
-        )
-        self._store.put(segment.key + MESSAGES_SUFFIX, head + _encode(segment.messages))
+        payloads = segment.payloads
+        head = _HEADER.pack(segment.create_ms, segment.live, segment.earliest_expiry, payloads is not None)
+        content = _encode(payloads if payloads is not None else segment.messages)
+        self._store.put(segment.key + MESSAGES_SUFFIX, head + content)
 
     def _remember(self, segment: Segment) -> None:
         cached = self._cached
@@ -166,16 +227,18 @@ class Segments:
             value = self._store.get(key + MESSAGES_SUFFIX)
             if value is None:
                 raise LookupError(f"store has no messages under {key.hex()}, only marks of gone ones")
-        create_ms, _, earliest_expiry, is_plain = _HEADER.unpack_from(value)
-        messages: list[Any] = _decode(memoryview(value)[_HEADER.size :])
-        segment = Segment(key, create_ms, earliest_expiry, is_plain, messages, len(value))
+        create_ms, _, earliest_expiry, is_run = _HEADER.unpack_from(value)
+        content = memoryview(value)[_HEADER.size :]
+        if is_run:
+            segment = Segment.run(key, create_ms, first_id_of(key), _decode_run(content), len(value))
+        else:
+            segment = Segment(key, create_ms, earliest_expiry, _decode(content), len(value))
         marks = self._store.get(key + GONE_SUFFIX)
         if marks is not None:
             gone = int.from_bytes(marks, "little")
-            for index in range(len(messages)):
+            for index in range(len(segment.ids)):
                 if gone >> index & 1:
-                    messages[index] = None
-                    segment.live -= 1
+                    segment.take_out(index)
         self._remember(segment)
         return segment
 
@@ -263,8 +326,7 @@ class Segments:
                 message = segment.messages[index]
                 if segment.ids[index] == ids[position] and message is not None:
                     removed.append(message)
-                    segment.messages[index] = None
-                    segment.live -= 1
+                    segment.take_out(index)
                 position += 1
             if segment.live != before:
                 self._save_thinned(mailbox, lane, segment)
@@ -277,14 +339,8 @@ class Segments:
             if self._cached.pop(segment.key, None) is not None:
                 self._cached_bytes -= segment.size
             mailbox.recent_segments[lane] = None
-        elif 2 * segment.live <= len(segment.messages):
-            kept = [
-                (msg_id, message)
-                for msg_id, message in zip(segment.ids, segment.messages, strict=True)
-                if message is not None
-            ]
-            segment.ids = [msg_id for msg_id, _ in kept]
-            segment.messages = [message for _, message in kept]
+        elif 2 * segment.live <= len(segment.ids):
+            segment.thin_out()
             self._put(segment)
             self._store.delete(segment.key + GONE_SUFFIX)
         else:
