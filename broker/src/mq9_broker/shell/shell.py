@@ -532,28 +532,34 @@ class Shell:
                 self._batches.delivered(address, command.group_name, found.msg_ids)
             if found.msg_ids or not found.incarnation:
                 self._end(waiter, found.reply, "messages")
-        for group in self._waiting.leased_groups(address, groups):
-            self._wake_leased(now_ms, address, group)
+        self._wake_leased(now_ms, address, self._waiting.leased_groups(address, groups))
 
-    def _wake_leased(self, now_ms: int, address: bytes, group: str) -> None:
+    def _wake_leased(self, now_ms: int, address: bytes, groups: list[str]) -> None:
+        """Serve those who wait for a lease, each group in the order of waiting until one comes up empty."""
         count = 1
-        while True:
-            waiters = self._waiting.first_leased(address, group, count)
-            alive = [waiter for waiter in waiters if not waiter.connection.is_closed]
-            for waiter in waiters:
-                if waiter.connection.is_closed:
-                    self._drop(waiter)
-            if not waiters:
-                return
-            results = self._apply(now_ms, [waiter.command for waiter in alive])
-            for waiter, (reply, effects) in zip(alive, results, strict=True):
+        while groups:
+            waiters: list[Waiter] = []
+            for group in groups:
+                for waiter in self._waiting.first_leased(address, group, count):
+                    if waiter.connection.is_closed:
+                        self._drop(waiter)
+                    else:
+                        waiters.append(waiter)
+            results = self._apply(now_ms, [waiter.command for waiter in waiters])
+            done: set[str] = set()
+            for waiter, (reply, effects) in zip(waiters, results, strict=True):
+                group = waiter.command.group_name
                 fetched = _fetched(effects)
                 if fetched is not None and not fetched.msg_ids:
-                    return  # nothing is left for those behind either
+                    done.add(group)  # nothing is left for those behind either
+                    continue
                 if fetched is not None:
                     self._remember(fetched)
                 self._end(waiter, reply, "messages")
                 self._take_in(effects)
+            groups = [
+                group for group in self._waiting.leased_groups(address, set(groups)) if group not in done
+            ]
             count = min(count * 2, _MOST_AT_ONCE)
 
     # Dead letters.
