@@ -156,8 +156,16 @@ def documents(given: str) -> list[Path]:
     )
     if not found:
         raise SystemExit(f"INPUT={given}: no texts ({', '.join(sorted(suffixes))}) in there")
+    if not given:  # what people wrote, rather than the pages that are generated
+        found = [path for path in found if "reference" not in path.parts and "tests" not in path.parts]
     step = max(1, len(found) // MOST_DOCUMENTS)
     return [p.relative_to(ROOT) if p.is_relative_to(ROOT) else p for p in found[::step][:MOST_DOCUMENTS]]
+
+
+def make_console() -> Console:
+    """A console that fits the terminal; in a pipe plain, with lines as long as they are."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 async def register_cards(url: str) -> int:
@@ -256,7 +264,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     try:
-        return asyncio.run(play(Console(), documents(options.input)))
+        return asyncio.run(play(make_console(), documents(options.input)))
     except KeyboardInterrupt:
         print("\ninterrupted; all processes were ended", file=sys.stderr)
         return 130

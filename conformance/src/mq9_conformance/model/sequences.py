@@ -138,11 +138,12 @@ _remove = st.one_of(
 )
 _advance = _step("advance", {"milliseconds": st.sampled_from(ADVANCES_MS)})
 
-_weights = {
-    _send: 1, _plain_send: 2, _fetch: 1, _work: 2, _stateless: 1, _ack: 2, _nack: 2, _renew: 1, _look: 1,
-    _advance: 3, _remove: 1, _create: 1,
-}  # fmt: skip
-_any_step = st.one_of([step for step, weight in _weights.items() for _ in range(weight)])
+# How often each comes, roughly; `one_of` would leave repeats out.
+_weighted = [
+    *[_send] * 4, *[_plain_send] * 6, *[_fetch] * 3, *[_work] * 6, _stateless, *[_ack] * 4, *[_nack] * 4,
+    *[_renew] * 2, *[_look] * 2, *[_advance] * 8, _remove, _create,
+]  # fmt: skip
+_any_step = st.sampled_from(_weighted).flatmap(lambda step: step)
 
 
 @st.composite
