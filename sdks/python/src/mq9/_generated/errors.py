@@ -225,6 +225,6 @@ def server_error(text: str, code: str | None, *, operation: str | None = None) -
                 code = known
                 break
     field = None
-    if code in ("invalid_argument",):
+    if code in {"invalid_argument"}:
         field = text.partition(": ")[0] if ": " in text else None
     return BY_CODE.get(code or "", ServerError)(text, code=code, field=field, operation=operation)

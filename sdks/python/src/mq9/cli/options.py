@@ -15,6 +15,7 @@ class Option(NamedTuple):
         positional: Whether the protocol lists it among those that need no name.
         required: Whether it has to be given.
         repeated: Whether it is a list.
+        unit: `seconds`, `milliseconds`, `unix_seconds` or empty.
         values: The values that are known, if it is one of several.
     """
 
@@ -24,6 +25,7 @@ class Option(NamedTuple):
     positional: bool = False
     required: bool = False
     repeated: bool = False
+    unit: str = ""
     values: tuple[str, ...] = ()
 
 

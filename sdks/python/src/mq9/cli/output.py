@@ -1,0 +1,193 @@
+"""What the command prints: readable on a terminal, one plain line a thing in a pipe, JSON on demand."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mq9._base import Mq9Error
+from mq9._generated.models import AgentMeta, DiscoverResult, Message
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_HINTS = {
+    "mailbox_not_found": "create it with: mq9 mailbox create ADDRESS",
+    "mailbox_exists": "choose another name, or none to get a new one",
+    "agent_not_found": "see who is there with: mq9 agent discover",
+    "unsupported_operation": "this broker does not have it",
+    "unauthorized": "check MQ9_USER and MQ9_PASSWORD, MQ9_TOKEN or MQ9_CREDS",
+    "timeout": "is the broker busy? --timeout SECONDS waits longer",
+    "no_responders": "this is a NATS server without a broker: start one with: mq9-broker serve",
+    "connection_closed": "start a broker with: mq9-broker serve; or point --server or MQ9_URL at one",
+}
+
+
+def explain(error: Mq9Error) -> str:
+    """An error on one line: what was wrong, and what to do."""
+    hint = _HINTS.get(error.code or "") or _HINTS.get(error.kind)
+    code = f" ({error.code})" if error.code else ""
+    text = " ".join(_visible(str(error)).split())
+    return f"{text}{code}; {hint}" if hint else f"{text}{code}"
+
+
+class Output:
+    """Prints results.
+
+    Args:
+        as_json: One JSON value a line.
+        raw: Payloads alone.
+    """
+
+    def __init__(self, *, as_json: bool = False, raw: bool = False) -> None:
+        self.as_json = as_json
+        self.raw = raw
+        self.pretty = sys.stdout.isatty()
+        self._colour = self.pretty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    def _style(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+
+    def dim(self, text: str) -> str:
+        """Less important text."""
+        return self._style(text, "2")
+
+    def bold(self, text: str) -> str:
+        """What to look at first."""
+        return self._style(text, "1")
+
+    def line(self, text: str) -> None:
+        """One line, at once."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def json(self, value: Any) -> None:
+        """One JSON value on one line."""
+        self.line(json.dumps(plain(value), ensure_ascii=False))
+
+    def result(self, value: Any) -> None:
+        """What an operation gave, if it gave anything."""
+        if self.as_json:
+            self.json({"ok": True} if value is None else value)
+        elif value is None or value is True:
+            if self.pretty:
+                self.line("done")
+        elif dataclasses.is_dataclass(value):
+            self._fields(plain(value))
+        elif isinstance(value, list):
+            for item in value:
+                self.line(str(item))
+        else:
+            self.line(_visible(str(value)))
+
+    def _fields(self, fields: dict[str, Any], indent: str = "") -> None:
+        width = max((len(name) for name in fields), default=0)
+        for name, value in fields.items():
+            label = self.dim(name.ljust(width)) if self.pretty else name
+            if isinstance(value, dict):
+                value = "  ".join(f"{key} {item}" for key, item in value.items())  # noqa: PLW2901
+            if isinstance(value, list):
+                self.line(f"{indent}{label}{'' if value else '  -'}")
+                for item in value:
+                    text = (
+                        "  ".join(f"{k} {v}" for k, v in item.items())
+                        if isinstance(item, dict)
+                        else str(item)
+                    )
+                    self.line(f"{indent}  {_visible(text)}")
+                continue
+            if self.pretty and name in ("create_time", "expires_at", "last_seen", "registered_at"):
+                value = f"{value}  {self.dim(_time(value))}"  # noqa: PLW2901
+                self.line(f"{indent}{label}  {value}")
+                continue
+            self.line(f"{indent}{label}  {_visible(str(value))}")
+
+    def message(self, message: Message) -> None:
+        """One message."""
+        if self.raw:
+            sys.stdout.buffer.write(message.payload)
+            sys.stdout.buffer.flush()
+        elif self.as_json:
+            self.json(message)
+        elif self.pretty:
+            parts = [self.bold(f"#{message.msg_id}"), message.priority]
+            if message.create_time is not None:
+                parts.append(_time(message.create_time))
+            if message.key:
+                parts.append(f"key {message.key}")
+            if message.tags:
+                parts.append(f"tags {','.join(message.tags)}")
+            if (message.delivery_count or 0) > 1:
+                parts.append(f"delivery {message.delivery_count}")
+            parts += [f"{name}: {', '.join(values)}" for name, values in (message.headers or {}).items()]
+            self.line(self.dim("  ").join(_visible(part, keep_style=True) for part in parts))
+            self.line(_payload(message.payload))
+        else:
+            text = _payload(message.payload).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+            self.line(f"{message.msg_id}\t{message.priority}\t{message.create_time or ''}\t{text}")
+
+    def agents(self, result: DiscoverResult) -> None:
+        """Agents that were found, one a line."""
+        meta: Sequence[AgentMeta | None] = result.meta or [None] * len(result.agents)
+        for agent, about in zip(result.agents, meta, strict=False):
+            if self.as_json:
+                self.json({"agent": agent, "meta": about})
+            else:
+                score = f"{about.score:.3g}" if about is not None and about.score is not None else ""
+                self.line(self.agent(agent, score))
+        if result.cursor and self.pretty and not self.as_json:
+            self.line(self.dim(f"more with --cursor {result.cursor}"))
+
+    def agent(self, agent: dict[str, Any], note: str = "") -> str:
+        """An agent on one line."""
+        name, mailbox = str(agent.get("name", "")), str(agent.get("mailbox") or "")
+        about = " ".join(str(agent.get("description") or agent.get("payload") or "").split())
+        if self.pretty:
+            return _visible(
+                f"{self.bold(name)}  {self.dim(mailbox)}  {about}  {self.dim(note)}".rstrip(), keep_style=True
+            )
+        return _visible("\t".join(part.replace("\t", " ") for part in (name, mailbox, about, note)))
+
+
+def plain(value: Any) -> Any:
+    """A result as JSON values; a payload that is text stays readable, any other is base64."""
+    if isinstance(value, Message):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        try:
+            fields |= {"payload": value.payload.decode("utf-8"), "encoding": None}
+        except UnicodeDecodeError:
+            fields |= {"payload": base64.b64encode(value.payload).decode("ascii"), "encoding": "base64"}
+        return {name: item for name, item in fields.items() if item is not None}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {name: plain(item) for name, item in pairs if item is not None}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _payload(payload: bytes) -> str:
+    try:
+        return _visible(payload.decode("utf-8"))
+    except UnicodeDecodeError:
+        return f"<{len(payload)} bytes that are no text; --raw or --json shows them>"
+
+
+def _visible(text: str, *, keep_style: bool = False) -> str:
+    """Text of others without characters that a terminal would act upon."""
+    if keep_style:
+        pieces = re.split(r"(\x1b\[[0-9;]*m)", text)
+        return "".join(piece if index % 2 else _visible(piece) for index, piece in enumerate(pieces))
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def _time(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
