@@ -183,15 +183,15 @@ class Shell:
         chunk = _Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
         plain_sends = self._plain_sends
-        for request in requests:
-            subject, reply_to, headers, payload = request
+        for subject, reply_to, headers, payload in requests:
             if headers is None and subject in plain_sends:
                 commands.append((plain_sends[subject], LANE_NORMAL, b"", payload, None))
                 targets.append(reply_to)
                 continue
             try:
                 route = self._router.route(subject)
-                self._handlers[route.operation.name](chunk, request, route)
+                handler = self._handlers[route.operation.name]
+                handler(chunk, (subject, reply_to, headers, payload), route)
             except RefusedError as refused:
                 self._apply_chunk(chunk)  # replies go out in the order of the requests
                 self._reply(chunk, reply_to, refused.reply)
