@@ -1,4 +1,4 @@
-"""What the engine must do, said in the simplest way: no cursors, no sets kept up to date, everything looked up."""
+"""What the engine must do, said in the simplest way: no cursors, nothing kept up to date."""
 
 from __future__ import annotations
 
@@ -78,11 +78,10 @@ class Model:
             ]
             for name, group in self.groups.items():
                 seen = set()
-                for msg_id, hidden in group.hidden.items():
+                for hidden in group.hidden.values():
                     if hidden.number not in seen:
                         seen.add(hidden.number)
                         dues.append((hidden.deadline, hidden.number, (group, name, hidden.number)))
-                    assert msg_id in self.messages or True
             dues.sort(key=lambda due: due[:2])
             if not dues or dues[0][0] > now:
                 break
@@ -143,7 +142,7 @@ class Model:
             return 0, where
         return {"earliest": 0, "latest": self.next_id, "from_id": where}[deliver], 0
 
-    def _open(self, group: Group) -> list[Message]:
+    def open_messages(self, group: Group) -> list[Message]:
         """What a FETCH of the group may give, in order."""
         return sorted(
             (
@@ -164,11 +163,11 @@ class Model:
         """Returns ids, delivery counts, the lease's token."""
         if not name:
             group = Group(*self._start(deliver, where))
-            return [m.msg_id for m in self._open(group)[:num_msgs]], {}, 0
+            return [m.msg_id for m in self.open_messages(group)[:num_msgs]], {}, 0
         if name not in self.groups or force:
             self.groups[name] = Group(*self._start(deliver, where))
         group = self.groups[name]
-        batch = self._open(group)[:num_msgs]
+        batch = self.open_messages(group)[:num_msgs]
         token = 0
         if lease_ms and batch:
             token = self._number()
@@ -185,8 +184,9 @@ class Model:
 
     def ack(self, name: str, msg_ids: tuple[int, ...]) -> None:
         group = self.groups.get(name)
-        for msg_id in msg_ids if group is not None else ():
-            assert group is not None
+        if group is None:
+            return
+        for msg_id in msg_ids:
             group.hidden.pop(msg_id, None)
             if self.alive(msg_id):
                 group.confirmed.add(msg_id)
@@ -194,12 +194,12 @@ class Model:
     def _held(self, name: str, msg_ids: tuple[int, ...], token: int) -> list[int]:
         group = self.groups.get(name)
         held: list[int] = []
-        for msg_id in msg_ids if group is not None else ():
-            assert group is not None
+        if group is None:
+            return held
+        for msg_id in dict.fromkeys(msg_ids):
             hidden = group.hidden.get(msg_id)
             if hidden is not None and hidden.leased and self.alive(msg_id) and token in {0, hidden.token}:
-                if msg_id not in held:
-                    held.append(msg_id)
+                held.append(msg_id)
         return held
 
     def nack(self, name: str, msg_ids: tuple[int, ...], token: int, delay_ms: int) -> None:
@@ -260,7 +260,9 @@ class Model:
             group = self.groups[name]
             leased = sum(self.alive(i) for i, hidden in group.hidden.items() if hidden.leased)
             waiting = sum(self.alive(i) for i, hidden in group.hidden.items() if not hidden.leased)
-            groups.append({"group_name": name, "pending": len(self._open(group)) + waiting, "leased": leased})
+            groups.append(
+                {"group_name": name, "pending": len(self.open_messages(group)) + waiting, "leased": leased}
+            )
         return {
             "messages": {
                 name: sum(m.lane == lane for m in messages)

@@ -64,7 +64,7 @@ def test_every_mailbox_operation_needs_the_mailbox(new_bench: Callable[..., Benc
         lambda: bench.send("x", key="k"),
         bench.fetch,
         lambda: bench.fetch(""),
-        lambda: bench.lease(),
+        bench.lease,
         lambda: bench.ack(0),
         lambda: bench.nack(0),
         lambda: bench.renew(0),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mq9_broker.engine.effects import DeadLetter, DeadLetterDropped, Deliverable
+from mq9_broker.engine.effects import DeadLetter, Deliverable, Effect
 
-from .bench import BOX, START_MS, Bench, EngineError, counts, ids
+from .bench import START_MS, Bench, EngineError, counts, ids
 from .model import Model
 
 GROUPS = ("g", "h")
@@ -31,13 +31,32 @@ class Run:
         self.leases: dict[int, str] = {}
         """The model's token -> the engine's lease_id."""
         self.log: list[str] = []
+        self.may_be_silent = ""
+        self.effects: list[Effect] = []
 
     def step(self) -> None:
         names = ("send", "send", "send", "fetch", "fetch", "ack", "nack", "renew", "time", "delete", "look")
         weights = (6, 3, 3, 6, 3, 5, 4, 2, 6, 1, 2)
+        before = self._deliverable()
+        self.may_be_silent = ""
         getattr(self, self.random.choices(names, weights)[0])()
+        woken = {effect.group for effect in self.bench.effects if isinstance(effect, Deliverable)}
+        for name, open_now in self._deliverable().items():
+            if open_now - before[name] and name != self.may_be_silent:
+                assert woken & {"", name} if name else "" in woken, f"nobody wakes {name!r}"
         assert self._given_up() == sorted(self.model.dead_letters)
         self.model.dead_letters.clear()
+
+    def _deliverable(self) -> dict[str, set[int]]:
+        """Group -> what it could get now; "" = what a stateless FETCH could."""
+        deliverable = {
+            name: {m.msg_id for m in self.model.open_messages(self.model.groups[name])}
+            if name in self.model.groups
+            else set()
+            for name in GROUPS
+        }
+        deliverable[""] = {msg_id for msg_id in self.model.messages if self.model.alive(msg_id)}
+        return deliverable
 
     def _given_up(self) -> list[tuple[str, int, int]]:
         found = []
@@ -84,6 +103,8 @@ class Run:
             priority = ("critical", "urgent", "normal")[lane]
             expected = self.model.send(lane, payload, **options)
             assert self.bench.send(payload, priority=priority, **options) == expected
+            self.effects += self.bench.effects
+        self.bench.effects, self.effects = self.effects, []
 
     def fetch(self) -> None:
         rnd = self.random
@@ -97,6 +118,8 @@ class Run:
         force = rnd.random() < 0.06
         num_msgs = rnd.choice((1, 2, 5, 100))
         lease_ms = rnd.choice((0, 1, 500, 2000, 10_000)) if name else 0
+        if name not in self.model.groups:
+            self.may_be_silent = name  # nobody can wait for it yet
         self.log.append(f"fetch {name!r} {deliver} {where} {force=} {num_msgs=} {lease_ms=}")
         expected, expected_counts, token = self.model.fetch(name, deliver, where, force, num_msgs, lease_ms)
         reply = self.bench.fetch_reply(

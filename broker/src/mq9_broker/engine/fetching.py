@@ -1,6 +1,6 @@
 """FETCH: which messages come next, in what order, and what that does to the group."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mq9_broker._generated import errors
@@ -15,7 +15,7 @@ from mq9_broker.engine.groups import (
     start_group,
 )
 from mq9_broker.engine.rendering import message_json, middle, run_json
-from mq9_broker.engine.segments import Segment, is_expired
+from mq9_broker.engine.segments import Message, Segment, is_expired
 from mq9_broker.engine.settling import lease_name
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 _HEAD: Final = b'{"error":"","messages":['
 # Room for what stands around the messages of a reply: the lease's name has at most 33 characters.
 _FRAME: Final = len(_HEAD) + len(b'],"lease_id":""}') + 33
-# A read remembers where it can skip this many gone messages.
+# A stretch of more messages than this that nobody gets is noted, to be skipped the next time.
 _LONG_SKIP: Final = 32
+_MOST_JUMPS: Final = 1_024
 
 
 class FetchRead(NamedTuple):
@@ -197,6 +198,7 @@ def _start(state: "State", mailbox: "Mailbox", command: MsgFetch) -> Group:
 def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batch: _Batch) -> str:
     """Fills the batch and hides what is in it; returns the lease's name."""
     entries: dict[int, int] = {}
+    content: dict[int, int] | RunContent = entries
     for lane in (0, 1, 2):
         if not batch.room:
             break
@@ -205,7 +207,7 @@ def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batc
         if batch.room and not group.from_time and group.cursors[lane] <= mailbox.last_ids[lane]:
             taken = len(batch.ids)
             cursor = _take_fresh(state, mailbox, group, lane, group.cursors[lane], batch)
-            entries.update(dict.fromkeys(batch.ids[taken:], 4 + lane))
+            run = None if taken else run_of(batch.ids, 4 + lane)
             if cursor != group.cursors[lane]:
                 group.move_cursor(state, mailbox, lane, cursor)
     if not entries:
@@ -289,9 +291,8 @@ def _take_fresh(
             return last_id + 1
         careful = segment.earliest_expiry and segment.earliest_expiry <= state.now
         if careful or (group is not None and group.intervals[lane]):
-            cursor = _take_carefully(state, group, lane, segment, cursor, batch)
-        else:
-            cursor = _take_all(lane, segment, cursor, batch)
+            return _take_carefully(state, mailbox, group, lane, cursor, batch)
+        cursor = _take_all(lane, segment, cursor, batch)
         if not batch.room:
             return cursor
     return cursor
@@ -318,24 +319,61 @@ def _take_all(lane: int, segment: Segment, cursor: int, batch: _Batch) -> int:
 
 
 def _take_carefully(
-    state: "State", group: Group | None, lane: int, segment: Segment, cursor: int, batch: _Batch
+    state: "State", mailbox: "Mailbox", group: Group | None, lane: int, cursor: int, batch: _Batch
 ) -> int:
-    """Like `_take_all`, but leaves out what is expired or confirmed."""
-    same = middle(lane, segment.create_ms)
-    interval = None if group is None else group.next_interval(state, lane, cursor)
-    for index in range(segment.index_at_or_after(cursor), len(segment.ids)):
-        msg_id = segment.ids[index]
-        message = segment.messages[index]
-        while interval is not None and group is not None and interval[1] < msg_id:
-            interval = group.interval_after(state, lane, interval[1])
-        if interval is not None and interval[0] <= msg_id:
-            if interval[1] >= segment.ids[-1]:
-                return interval[1] + 1
-            continue
-        if message is None or is_expired(message, state.now):
-            continue
-        if not batch.add(msg_id, message_json(message, same, int(batch.leased))):
-            return msg_id
+    """Like `_take_fresh`, but leaves out what is expired or confirmed."""
+    for segment, message in _open_messages(state, mailbox, group, lane, cursor):
+        part = message_json(message, middle(lane, segment.create_ms), int(batch.leased))
+        if not batch.add(message[0], part):
+            return int(message[0])
         if not batch.room:
-            return msg_id + 1
-    return segment.ids[-1] + 1
+            return int(message[0]) + 1
+    return max(cursor, mailbox.last_ids[lane] + 1)
+
+
+def _open_messages(
+    state: "State", mailbox: "Mailbox", group: Group | None, lane: int, position: int
+) -> Iterator[tuple[Segment, Message]]:
+    """Messages from ``position`` on that are neither gone, expired nor confirmed.
+
+    Where a long stretch begins that is none of it, it is noted where it ends: it stays so for this group.
+    """
+    jumps: dict[int, int] = {} if group is None else group.jumps[lane]
+    last_id = mailbox.last_ids[lane]
+    stretch, passed = position, 0
+    position = jumps.get(position, position)
+    while position <= last_id:
+        segment = state.segments.at_or_after(mailbox, lane, position)
+        if segment is None:
+            break
+        interval = None if group is None else group.next_interval(state, lane, position)
+        begin, position = position, segment.ids[-1] + 1
+        for index in range(segment.index_at_or_after(begin), len(segment.ids)):
+            msg_id = segment.ids[index]
+            while interval is not None and group is not None and interval[1] < msg_id:
+                interval = group.interval_after(state, lane, interval[1])
+            if interval is not None and interval[0] <= msg_id:
+                passed += 1
+                if interval[1] >= position:
+                    position = interval[1] + 1
+                    break
+                continue
+            message = segment.messages[index]
+            if message is None or is_expired(message, state.now):
+                passed += 1
+                continue
+            if passed > _LONG_SKIP:
+                _note_jump(jumps, stretch, msg_id)
+            yield segment, message
+            stretch, passed = msg_id + 1, 0
+            if stretch in jumps:
+                position = jumps[stretch]
+                break
+    if passed > _LONG_SKIP:
+        _note_jump(jumps, stretch, last_id + 1)
+
+
+def _note_jump(jumps: dict[int, int], begin: int, end: int) -> None:
+    if len(jumps) >= _MOST_JUMPS:
+        jumps.clear()
+    jumps[begin] = end

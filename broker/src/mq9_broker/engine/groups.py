@@ -4,8 +4,8 @@ Per lane everything before the cursor that is neither held by a lease record nor
 confirmed (or gone); what is confirmed from the cursor on, or before the group's start, is kept as intervals.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -29,18 +29,27 @@ if TYPE_CHECKING:
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
-_decode_record = msgspec.msgpack.Decoder(tuple[int, int, bool, dict[int, int]]).decode
+_decode_record = msgspec.msgpack.Decoder(tuple[int, int, bool, dict[int, int] | tuple[int, int, int]]).decode
 
 # Ids whose holders share a dict: small dicts, because a huge one stops everything while it grows.
 _BUCKET_BITS: Final = 12
+# The same for runs; with at least so many ids in a run, few of them lie in one bucket.
+_RUN_BITS: Final = 9
+_LEAST_RUN: Final = 16
 
 
 class LeaseRecord:
-    """Messages of a group that are hidden until the same moment: out on lease, or given back with a delay."""
+    """Messages of a group that are hidden until the same moment: out on lease, or given back with a delay.
 
-    __slots__ = ("deadline", "entries", "leased", "number", "token")
+    The usual batch, consecutive ids that are all delivered for the same time, is kept as a run until part of it
+    is taken out.
+    """
 
-    def __init__(self, number: int, token: int, deadline: int, leased: bool, entries: dict[int, int]) -> None:
+    __slots__ = ("_entries", "deadline", "leased", "number", "packed", "run", "token")
+
+    def __init__(
+        self, number: int, token: int, deadline: int, leased: bool, content: "dict[int, int] | RunContent"
+    ) -> None:
         self.number = number
         """Names the record in its mailbox, and its timer."""
         self.token = token
@@ -48,8 +57,53 @@ class LeaseRecord:
         self.deadline = deadline
         self.leased = leased
         """False: given back with a delay."""
-        self.entries = entries
+        self.run: range | None = None
+        """Its ids, if they are a run."""
+        self.packed = 0
+        self._entries: dict[int, int] | None = None
+        if isinstance(content, dict):
+            self._entries = content
+        else:
+            first, count, self.packed = content
+            self.run = range(first, first + count)
+
+    def __len__(self) -> int:
+        return len(self.entries if self.run is None else self.run)
+
+    @property
+    def entries(self) -> dict[int, int]:
         """msg_id -> 4 x leased deliveries so far + lane."""
+        entries = self._entries
+        if entries is None:
+            entries = self._entries = dict.fromkeys(self.run or (), self.packed)
+        return entries
+
+    def content(self) -> "dict[int, int] | RunContent":
+        """What is stored of its messages."""
+        run = self.run
+        return self.entries if run is None else (run[0], len(run), self.packed)
+
+    def holds_exactly(self, msg_ids: tuple[int, ...]) -> bool:
+        """Tells whether these are its messages, all of them and nothing else."""
+        run = self.run
+        if run is None:
+            return self.entries.keys() == set(msg_ids)
+        return len(msg_ids) == len(run) and (msg_ids == tuple(run) or set(msg_ids) == set(run))
+
+
+#: (first id, how many, what all of them have in `LeaseRecord.entries`)
+RunContent: TypeAlias = tuple[int, int, int]
+
+
+def run_of(msg_ids: Sequence[int], packed: int) -> RunContent | None:
+    """A lease record's content, if these ids (ascending) are a run that is worth it."""
+    count = len(msg_ids)
+    is_run = count >= _LEAST_RUN and msg_ids[-1] - msg_ids[0] + 1 == count
+    return (msg_ids[0], count, packed) if is_run else None
+
+
+def _buckets_of(run: range) -> range:
+    return range(run[0] >> _RUN_BITS, (run[-1] >> _RUN_BITS) + 1)
 
 
 class Group:
@@ -62,10 +116,12 @@ class Group:
         "gid",
         "holders",
         "intervals",
+        "jumps",
         "name",
         "prefix",
         "records",
         "redeliveries",
+        "runs",
         "skips",
         "start",
     )
@@ -82,11 +138,15 @@ class Group:
         self.changed = False
         self.prefix = mailbox.prefix
         self.holders: dict[int, dict[int, LeaseRecord]] | None = None
-        """By id >> _BUCKET_BITS: id -> the record that hides it. None = not read yet."""
+        """By id >> _BUCKET_BITS: id -> the record that hides it, without runs. None = not read yet."""
+        self.runs: dict[int, list[LeaseRecord]] = {}
+        """By id >> _RUN_BITS: the records that are runs with ids there."""
         self.records: dict[int, dict[int, LeaseRecord]] = {}
         """By number >> _BUCKET_BITS: number -> record."""
         self.skips: list[dict[int, int]] = [{}, {}, {}]
         """Only for reads: per lane, a gone redelivery -> the next one that was not."""
+        self.jumps: list[dict[int, int]] = [{}, {}, {}]
+        """Per lane: where a long stretch begins that is confirmed or gone for good -> where it ends."""
 
     def record(self) -> bytes:
         """The group's record."""
@@ -111,12 +171,18 @@ class Group:
             holders = self.holders = {}
             prefix = self._lease_prefix()
             for key, value in state.store.scan(prefix, prefix + MAX_U64):
-                token, deadline, leased, entries = _decode_record(value)
-                self._hold(LeaseRecord(unpack_u64(key[-8:])[0], token, deadline, leased, entries))
+                self._hold(LeaseRecord(unpack_u64(key[-8:])[0], *_decode_record(value)))
         return holders
 
     def _hold(self, record: LeaseRecord) -> None:
         self.records.setdefault(record.number >> _BUCKET_BITS, {})[record.number] = record
+        if record.run is not None:
+            for number in _buckets_of(record.run):
+                self.runs.setdefault(number, []).append(record)
+        else:
+            self._hold_entries(record)
+
+    def _hold_entries(self, record: LeaseRecord) -> None:
         holders = self.holders
         if holders is not None:
             first = min(record.entries) >> _BUCKET_BITS
@@ -134,8 +200,16 @@ class Group:
         holders = self.holders
         if holders is None:
             holders = self.load_holders(state)
+        for record in self.runs.get(msg_id >> _RUN_BITS, ()):
+            if record.run is not None and msg_id in record.run:
+                return record
         bucket = holders.get(msg_id >> _BUCKET_BITS)
         return None if bucket is None else bucket.get(msg_id)
+
+    def hides_nothing(self, state: "State") -> bool:
+        """Tells whether there is no record at all."""
+        self.load_holders(state)
+        return not self.records
 
     def add_record(self, state: "State", mailbox: "Mailbox", record: LeaseRecord) -> None:
         """Stores a new record and its timer."""
@@ -145,25 +219,37 @@ class Group:
         mailbox.add_timer(state, record.deadline, record.number, (TIMER_LEASE_ENDS, self.name, self.gid))
 
     def _put_record(self, state: "State", record: LeaseRecord) -> None:
-        value = (record.token, record.deadline, record.leased, record.entries)
+        value = (record.token, record.deadline, record.leased, record.content())
         state.store.put(self._lease_prefix() + pack_u64(record.number), _encode(value))
 
-    def take(self, state: "State", mailbox: "Mailbox", taken: dict[int, list[int]]) -> None:
+    def _end_run(self, record: LeaseRecord, *, is_over: bool) -> None:
+        """Makes a run a record like others, or takes it away altogether."""
+        for number in _buckets_of(record.run or range(0)):
+            runs = self.runs[number]
+            runs.remove(record)
+            if not runs:
+                del self.runs[number]
+        if not is_over:
+            self._hold_entries(record)
+            record.run = None
+
+    def take(self, state: "State", mailbox: "Mailbox", taken: Mapping[int, Sequence[int]]) -> None:
         """Takes messages out of the records that hide them: record number -> ids, which are all in there."""
         holders = self.load_holders(state)
         for number, ids in taken.items():
             numbers = self.records[number >> _BUCKET_BITS]
             record = numbers[number]
-            entries = record.entries
-            whole = len(ids) == len(entries)
-            for msg_id in ids:
+            whole = len(ids) == len(record)
+            if record.run is not None:
+                self._end_run(record, is_over=whole)
+            for msg_id in ids if record.run is None else ():
                 bucket = holders[msg_id >> _BUCKET_BITS]
                 del bucket[msg_id]
                 if not bucket:
                     del holders[msg_id >> _BUCKET_BITS]
             if not whole:
                 for msg_id in ids:
-                    del entries[msg_id]
+                    del record.entries[msg_id]
                 self._put_record(state, record)
                 continue
             state.store.delete(self._lease_prefix() + pack_u64(number))
@@ -260,12 +346,11 @@ class Group:
 
     def move_cursor(self, state: "State", mailbox: "Mailbox", lane: int, cursor: int) -> None:
         """Moves a lane's cursor ahead, over intervals too: what is behind it needs none."""
-        while self.intervals[lane]:
-            passed = self.next_interval(state, lane, self.cursors[lane])
-            if passed is None or passed[0] > cursor:
-                break
+        passed = self.next_interval(state, lane, self.cursors[lane])
+        while passed is not None and passed[0] <= cursor:
             self.remove_interval(state, lane, passed[0])
             cursor = max(cursor, passed[1] + 1)
+            passed = self.interval_after(state, lane, passed[0])
         self.cursors[lane] = cursor
         self.touch(state, mailbox)
 

@@ -44,17 +44,17 @@ def acknowledge(state: "State", command: MsgAck) -> bytes:
 
 
 def _confirm(state: "State", mailbox: "Mailbox", group: Group, msg_ids: tuple[int, ...]) -> None:
+    if group.hides_nothing(state):
+        _confirm_others(state, mailbox, group, sorted(set(msg_ids)))
+        return
     taken: dict[int, list[int]] = {}
     others: list[int] = []
-    distinct = set(msg_ids)
     record = group.holder(state, msg_ids[0])
-    if record is not None and record.entries.keys() == distinct:
+    if record is not None and record.holds_exactly(msg_ids):
         # All of a lease and nothing else.
-        taken[record.number] = list(record.entries)
+        taken[record.number] = list(msg_ids)
         msg_ids = ()
-    elif len(distinct) != len(msg_ids):
-        msg_ids = tuple(dict.fromkeys(msg_ids))
-    for msg_id in msg_ids:
+    for msg_id in dict.fromkeys(msg_ids):
         record = group.holder(state, msg_id)
         if record is None:
             others.append(msg_id)
@@ -91,6 +91,11 @@ def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: list[
         lane, segment, _ = found
         # As many as follow each other in the segment too are one run.
         index = segment.index_at_or_after(ids[position])
+        count = min(len(ids) - position, len(segment.ids) - index)
+        if segment.payloads is not None and ids[position + count - 1] - ids[position] + 1 == count:
+            _confirm_run(state, mailbox, group, lane, ids[position : position + count])
+            position += count
+            continue
         run = [ids[position]]
         position += 1
         index += 1
