@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--url", metavar="URL", help="a broker that runs already, for --mode broker: nats://HOST:PORT")
     runs.add_argument("--http", metavar="URL", help="its HTTP port, if it has a test clock: http://HOST:PORT")
     runs.add_argument("--strict", action="store_true", help="an SDK that cannot run here makes the run red")
-    runs.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 2), metavar="N", help="scenarios at once (default: %(default)s)")
+    runs.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N", help="scenarios at once (default: %(default)s)")
     runs.add_argument("--known", metavar="FILE", help="known failures (default: conformance/known-failing.yaml)")
     runs.add_argument("--reports", metavar="DIR", help="where reports go (default: reports/conformance)")
     runs.add_argument("--fail-fast", action="store_true", help="stop after the first red result")
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     mutants = command("mutants", "Proves that broken adapters and brokers are caught; prints the kill matrix.")
     mutants.add_argument("--filter", metavar="TEXT", default="", help="only mutants whose name or requirement contains this")
-    mutants.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 2), metavar="N", help="mutants at once (default: %(default)s)")
+    mutants.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N", help="mutants at once (default: %(default)s)")
     mutants.add_argument("--reports", metavar="DIR", help="where the kill matrix goes (default: reports/conformance)")
     mutants.add_argument("--verbose", "-v", action="store_true", help="say what killed each mutant")
     mutants.set_defaults(action=_mutants)

@@ -40,7 +40,7 @@ class Delivery:
             grouped: dict[str, list[str]] = {}
             for name, value in self.headers:
                 grouped.setdefault(name, []).append(value)
-            data["headers"] = {name: v[0] if len(v) == 1 else v for name, v in grouped.items()}
+            data["headers"] = grouped
         with contextlib.suppress(UnicodeDecodeError):
             data["text"] = self.payload.decode()
             with contextlib.suppress(ValueError):

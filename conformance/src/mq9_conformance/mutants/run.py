@@ -1,0 +1,253 @@
+"""Proves that the mutants are caught: smoke first, then the scenarios that claim the broken requirement."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from ..adapter import AdapterConfig, find_adapters
+from ..results import HarnessError
+from ..runner import RunOptions, Task, Worker
+from ..scenario import Scenario
+from ..spec import Spec
+from ..values import ScenarioError
+from ..verdict import Result, Status
+from . import adapters, brokers
+
+SMOKE = "smoke/thin-line"
+"""The scenario that every mutant must still pass."""
+
+_SDK = "python"
+"""The SDK whose adapter is broken."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A mutant and where it sits."""
+
+    kind: str
+    name: str
+    requirement: str
+
+
+@dataclass
+class Outcome:
+    """What became of a mutant."""
+
+    subject: Subject
+    smoke: bool = False
+    killed_by: str = ""
+    reason: str = ""
+    problem: str = ""
+    tried: int = 0
+    seconds: float = 0.0
+
+    @property
+    def dead(self) -> bool:
+        """Says whether all is as it should be: smoke passes, a claiming scenario fails."""
+        return self.smoke and bool(self.killed_by) and not self.problem
+
+
+def run_mutants(
+    spec: Spec, scenarios: list[Scenario], root: Path, reports: Path, *, text: str, workers: int, verbose: bool
+) -> int:
+    """Runs every mutant, prints the kill matrix and gives the exit code."""
+    subjects = [Subject("broker", m.name, m.requirement) for m in brokers.MUTANTS]
+    subjects += [Subject("adapter", m.name, m.requirement) for m in adapters.MUTANTS]
+    chosen = [s for s in subjects if text in s.name or text in s.requirement or text == s.kind]
+    if not chosen:
+        raise ScenarioError(f"no mutant has {text!r} in its name or requirement")
+    unknown = sorted({s.requirement for s in subjects} - spec.requirements.keys())
+    if unknown:
+        raise ScenarioError(f"mutants break requirements that the spec has not: {', '.join(unknown)}")
+    console = Console(highlight=False, soft_wrap=True)
+    began = time.monotonic()
+    outcomes = asyncio.run(_all(chosen, spec, scenarios, root, workers, console, verbose=verbose))
+    seconds = time.monotonic() - began
+    outcomes.sort(key=lambda o: (o.subject.kind, o.subject.requirement, o.subject.name))
+    survivors = [outcome for outcome in outcomes if not outcome.dead]
+    _write(outcomes, reports)
+    for outcome in outcomes if verbose else survivors:
+        _print(console, outcome)
+    counts = {kind: sum(o.subject.kind == kind for o in outcomes) for kind in ("broker", "adapter")}
+    style = "bold red" if survivors else "bold green"
+    console.print(
+        f"[{style}]mutants: {len(outcomes) - len(survivors)} of {len(outcomes)} caught "
+        f"({counts['broker']} brokers, {counts['adapter']} adapters, {seconds:.1f} s)[/]"
+    )
+    return 1 if survivors else 0
+
+
+async def _all(
+    subjects: list[Subject],
+    spec: Spec,
+    scenarios: list[Scenario],
+    root: Path,
+    workers: int,
+    console: Console,
+    *,
+    verbose: bool,
+) -> list[Outcome]:
+    smoke = next((scenario for scenario in scenarios if scenario.name == SMOKE), None)
+    if smoke is None:
+        raise ScenarioError(f"there is no scenario {SMOKE}")
+    python = next((config for config in find_adapters(root) if config.name == _SDK), None)
+    if python is None:
+        raise ScenarioError(f"there is no adapter of the {_SDK} SDK")
+    by_length = sorted(subjects, key=lambda s: s.requirement == "KEEPALIVE-002")  # takes 20 s: popped first
+    outcomes: list[Outcome] = []
+    baseline = Baseline(spec, python)
+
+    async def work() -> None:
+        while by_length:
+            outcome = await _try(by_length.pop(), spec, scenarios, smoke, python, baseline)
+            outcomes.append(outcome)
+
+    await asyncio.gather(*(work() for _ in range(max(1, min(workers, len(subjects))))))
+    await baseline.close()
+    return outcomes
+
+
+class Baseline:
+    """What the scenarios say of the unbroken broker and SDK: a scenario that fails anyway catches nothing."""
+
+    def __init__(self, spec: Spec, python: AdapterConfig) -> None:
+        self._python = python
+        self._worker = Worker(RunOptions(spec, [], []))
+        self._known: dict[tuple[str, str], Result] = {}
+        self._turn = asyncio.Lock()
+
+    async def problem(self, task: Task) -> str | None:
+        """Says what is wrong with a scenario without any mutant, None if it passes."""
+        key = (task.scenario.name, task.column)
+        async with self._turn:
+            if key not in self._known:
+                adapter = self._python if task.adapter is not None else None
+                self._known[key] = await self._worker.run(Task(task.scenario, adapter))
+        result = self._known[key]
+        return None if result.status is Status.PASSED else result.reason
+
+    async def close(self) -> None:
+        """Ends the broker and the adapter."""
+        await self._worker.close()
+
+
+async def _try(
+    subject: Subject,
+    spec: Spec,
+    scenarios: list[Scenario],
+    smoke: Scenario,
+    python: AdapterConfig,
+    baseline: Baseline,
+) -> Outcome:
+    """One mutant: smoke, then claiming scenarios until one fails."""
+    outcome = Outcome(subject)
+    began = time.monotonic()
+    environment = {"MQ9_MUTANT": subject.name}
+    if subject.kind == "broker":
+        options = RunOptions(spec, [], [], broker_environment=environment)
+        adapter = python
+    else:
+        options = RunOptions(spec, [], [])
+        adapter = AdapterConfig(
+            name=python.name,
+            command=["{python}", "-m", "mq9_conformance.mutants.python_adapter"],
+            folder=python.folder,
+            environment=environment,
+        )
+    worker = Worker(options)
+    try:
+        result = await worker.run(Task(smoke, None if subject.kind == "broker" else adapter))
+        outcome.smoke = result.status is Status.PASSED
+        if not outcome.smoke:
+            outcome.problem = f"does not pass {SMOKE}: {result.reason}"
+            return outcome
+        for task in _tasks(subject, scenarios, adapter):
+            outcome.tried += 1
+            result = await worker.run(task)
+            if result.status is Status.ERROR:
+                outcome.problem = f"{task.scenario.name} could not be played: {result.reason}"
+                return outcome
+            if result.status is Status.FAILED:
+                anyway = await baseline.problem(task)
+                if anyway is not None:
+                    outcome.problem = f"{task.scenario.name} fails without the mutant too: {anyway}"
+                    continue
+                outcome.killed_by, outcome.reason, outcome.problem = task.scenario.name, result.reason, ""
+                return outcome
+        outcome.problem = outcome.problem or (
+            f"survives all {outcome.tried} scenarios that cover {subject.requirement}"
+            if outcome.tried
+            else f"no scenario covers {subject.requirement}"
+        )
+    except (HarnessError, ScenarioError) as error:
+        outcome.problem = str(error)
+    finally:
+        await worker.close()
+        outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _tasks(subject: Subject, scenarios: list[Scenario], adapter: AdapterConfig) -> list[Task]:
+    claiming = [scenario for scenario in scenarios if subject.requirement in scenario.covers]
+    claiming.sort(key=lambda scenario: scenario.timeout_s)
+    if subject.kind == "adapter":
+        return [Task(scenario, adapter) for scenario in claiming if scenario.needs_sdk]
+    raw = [s for s in claiming if not s.needs_sdk or s.not_raw() is None]
+    rest = [s for s in claiming if s not in raw and s.layer == "L3"]
+    return [Task(scenario, None) for scenario in raw] + [Task(scenario, adapter) for scenario in rest]
+
+
+def _print(console: Console, outcome: Outcome) -> None:
+    subject = outcome.subject
+    head = f"{subject.kind:<8} {subject.requirement:<14} {subject.name:<36} {outcome.seconds:5.1f} s "
+    if outcome.dead:
+        console.print(f"[green]caught  [/] {head} {outcome.killed_by}", markup=True)
+        console.print(f"           {outcome.reason[:200]}", markup=False, style="dim")
+    else:
+        console.print(f"[bold red]SURVIVES[/] {head}")
+        console.print(f"           {outcome.problem[:600]}", markup=False)
+
+
+def _write(outcomes: list[Outcome], folder: Path) -> None:
+    """The kill matrix as JSON and Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = [
+        {
+            "mutant": o.subject.name,
+            "kind": o.subject.kind,
+            "requirement": o.subject.requirement,
+            "smoke": o.smoke,
+            "caught": o.dead,
+            "by": o.killed_by,
+            "because": o.reason,
+            "problem": o.problem,
+            "seconds": round(o.seconds, 2),
+        }
+        for o in outcomes
+    ]
+    (folder / "mutants.json").write_text(
+        json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace"
+    )
+    caught = sum(o.dead for o in outcomes)
+    lines = [
+        "# Kill matrix",
+        "",
+        f"{caught} of {len(outcomes)} mutants are caught by a scenario that claims the requirement they break; all"
+        f" pass `{SMOKE}` first.",
+        "",
+        "| mutant | in | breaks | smoke | caught by |",
+        "|---|---|---|---|---|",
+    ]
+    for o in outcomes:
+        verdict = o.killed_by if o.dead else f"**SURVIVES** {o.problem}".replace("|", "\\|")
+        lines.append(
+            f"| {o.subject.name} | {o.subject.kind} | {o.subject.requirement} |"
+            f" {'passes' if o.smoke else 'FAILS'} | {verdict} |"
+        )
+    (folder / "mutants.md").write_text("\n".join(lines) + "\n", "utf-8", "backslashreplace")
