@@ -22,6 +22,11 @@ BODY: Final = "body"
 
 _LARGEST_INTEGER: Final = 2**63 - 1
 
+
+class _TypeError(ValueError):
+    """What is wrong with a value is that it is of another JSON type."""
+
+
 # Returns a good value, perhaps in another form; a ValueError says what is wrong with a bad one.
 _Check = Callable[[Any], Any]
 
@@ -169,6 +174,8 @@ class BodyDecoder:
             return field.default
         try:
             return check(value)
+        except _TypeError as error:
+            raise refuse(errors.INVALID_ARGUMENT, ".".join(field.path), str(error)) from None
         except ValueError as error:
             raise refuse(_code(field), ".".join(field.path), str(error)) from None
 
@@ -230,7 +237,7 @@ def _integer_check(field: Field) -> _Check:
 
     def integer(value: Any) -> Any:
         if type(value) is not int:
-            raise ValueError(f"must be an integer, not {_kind_of(value)}")
+            raise _TypeError(f"must be an integer, not {_kind_of(value)}")
         if not low <= value <= high:
             raise ValueError(f"must be {low} to {high}, not {_short(value)}")
         return value
@@ -240,7 +247,7 @@ def _integer_check(field: Field) -> _Check:
 
 def _boolean(value: Any) -> Any:
     if type(value) is not bool:
-        raise ValueError(f"must be true or false, not {_kind_of(value)}")
+        raise _TypeError(f"must be true or false, not {_kind_of(value)}")
     return value
 
 
@@ -250,7 +257,7 @@ def _string_check(field: Field) -> _Check:
 
     def string(value: Any) -> Any:
         if type(value) is not str:
-            raise ValueError(f"must be a string, not {_kind_of(value)}")
+            raise _TypeError(f"must be a string, not {_kind_of(value)}")
         if values and value not in values:
             raise ValueError(f"must be one of {', '.join(values)}, not {_short(value)}")
         if problem is not None:
@@ -271,7 +278,7 @@ def _list_check(field: Field) -> _Check:
 
     def items(value: Any) -> Any:
         if type(value) is not list:
-            raise ValueError(f"must be an array, not {_kind_of(value)}")
+            raise _TypeError(f"must be an array, not {_kind_of(value)}")
         try:
             checked = [check_item(item) for item in value]
         except ValueError as error:
