@@ -12,6 +12,7 @@ from mq9_broker.engine.groups import (
     end_group,
     find_group,
     resolve_start,
+    run_of,
     start_group,
 )
 from mq9_broker.engine.rendering import message_json, middle, run_json
@@ -198,7 +199,7 @@ def _start(state: "State", mailbox: "Mailbox", command: MsgFetch) -> Group:
 def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batch: _Batch) -> str:
     """Fills the batch and hides what is in it; returns the lease's name."""
     entries: dict[int, int] = {}
-    content: dict[int, int] | RunContent = entries
+    fresh: list[tuple[int, int, int]] = []  # (lane, where its new messages begin and end in the batch)
     for lane in (0, 1, 2):
         if not batch.room:
             break
@@ -207,13 +208,19 @@ def _lease(state: "State", mailbox: "Mailbox", group: Group, lease_ms: int, batc
         if batch.room and not group.from_time and group.cursors[lane] <= mailbox.last_ids[lane]:
             taken = len(batch.ids)
             cursor = _take_fresh(state, mailbox, group, lane, group.cursors[lane], batch)
-            run = None if taken else run_of(batch.ids, 4 + lane)
+            if len(batch.ids) > taken:
+                fresh.append((lane, taken, len(batch.ids)))
             if cursor != group.cursors[lane]:
                 group.move_cursor(state, mailbox, lane, cursor)
-    if not entries:
+    if not batch.ids:
         return ""
+    # The usual batch comes from one lane and has nothing redelivered in it.
+    run = run_of(batch.ids, 4 + fresh[0][0]) if len(fresh) == 1 and not entries else None
+    if run is None:
+        for lane, start, end in fresh:
+            entries.update(dict.fromkeys(batch.ids[start:end], 4 + lane))
     number = mailbox.number(state)
-    group.add_record(state, mailbox, LeaseRecord(number, number, state.now + lease_ms, True, entries))
+    group.add_record(state, mailbox, LeaseRecord(number, number, state.now + lease_ms, True, run or entries))
     return lease_name(mailbox, number)
 
 

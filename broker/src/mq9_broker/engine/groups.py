@@ -41,8 +41,8 @@ _LEAST_RUN: Final = 16
 class LeaseRecord:
     """Messages of a group that are hidden until the same moment: out on lease, or given back with a delay.
 
-    The usual batch, consecutive ids that are all delivered for the same time, is kept as a run until part of it
-    is taken out.
+    The usual batch, consecutive ids all delivered for the same time, is kept as a run until part of it is taken
+    out.
     """
 
     __slots__ = ("_entries", "deadline", "leased", "number", "packed", "run", "token")
@@ -224,7 +224,10 @@ class Group:
 
     def _end_run(self, record: LeaseRecord, *, is_over: bool) -> None:
         """Makes a run a record like others, or takes it away altogether."""
-        for number in _buckets_of(record.run or range(0)):
+        run = record.run
+        if run is None:
+            raise ValueError(f"lease record {record.number} is no run")
+        for number in _buckets_of(run):
             runs = self.runs[number]
             runs.remove(record)
             if not runs:
