@@ -25,8 +25,22 @@ CONNECT_TIMEOUT: Final = 5.0
 CONNECT_CONNECT_TIMEOUT: Final = 5.0
 CONNECT_RECONNECT_WAIT: Final = 0.25
 CONNECT_RECONNECT_WAIT_MAX: Final = 10.0
+CONNECT_PARAMETERS: Final = (
+    "servers",
+    "name",
+    "user",
+    "password",
+    "token",
+    "credentials_file",
+    "tls",
+    "timeout",
+    "connect_timeout",
+    "reconnect_wait",
+    "reconnect_wait_max",
+)
 
 # Retries, consume, the agent's keep-alive
+REQUEST_TIMEOUT_MS: Final = 5000
 RETRY_ATTEMPTS: Final = 3
 RETRY_PAUSE_MS: Final = 100
 RETRY_PAUSE_FACTOR: Final = 2

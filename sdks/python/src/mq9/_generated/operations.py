@@ -62,13 +62,12 @@ MSG_SEND: Final = Operation(
 )
 
 # Defaults of the broker: a signature shows them, a request does not carry them unless they are given.
-_AGENT_DISCOVER_LIMIT: Final = OmittedInt(20)
-_AGENT_DISCOVER_PAGE: Final = OmittedInt(1)
-_FETCH_DELIVER: Final = OmittedStr("latest")
-_FETCH_NUM_MSGS: Final = OmittedInt(100)
-_FETCH_MAX_WAIT_MS: Final = OmittedInt(500)
-_QUERY_LIMIT: Final = OmittedInt(100)
-_SEND_PRIORITY: Final = OmittedStr("normal")
+_OMITTED_20: Final = OmittedInt(20)
+_OMITTED_1: Final = OmittedInt(1)
+_OMITTED_LATEST: Final = OmittedStr("latest")
+_OMITTED_100: Final = OmittedInt(100)
+_OMITTED_500: Final = OmittedInt(500)
+_OMITTED_NORMAL: Final = OmittedStr("normal")
 
 
 class Operations(ABC):
@@ -108,8 +107,8 @@ class Operations(ABC):
         text: str | None = None,
         *,
         semantic: str | None = None,
-        limit: int = _AGENT_DISCOVER_LIMIT,
-        page: int = _AGENT_DISCOVER_PAGE,
+        limit: int = _OMITTED_20,
+        page: int = _OMITTED_1,
         cursor: str | None = None,
         timeout: float | None = None,
     ) -> DiscoverResult:
@@ -143,9 +142,9 @@ class Operations(ABC):
             _body["text"] = _validators.TEXT.check("text", text)
         if semantic:
             _body["semantic"] = _validators.TEXT.check("semantic", semantic)
-        if limit is not _AGENT_DISCOVER_LIMIT:
+        if limit is not _OMITTED_20:
             _body["limit"] = _validators.AGENT_DISCOVER_LIMIT.check("limit", limit)
-        if page is not _AGENT_DISCOVER_PAGE:
+        if page is not _OMITTED_1:
             _body["page"] = _validators.AGENT_DISCOVER_PAGE.check("page", page)
         if cursor:
             _body["cursor"] = _validators.CURSOR.check("cursor", cursor)
@@ -475,12 +474,12 @@ class Operations(ABC):
         mail_address: str,
         *,
         group_name: str | None = None,
-        deliver: str = _FETCH_DELIVER,
+        deliver: str = _OMITTED_LATEST,
         from_time: int | None = None,
         from_id: int | None = None,
         force_deliver: bool = False,
-        num_msgs: int = _FETCH_NUM_MSGS,
-        max_wait_ms: int = _FETCH_MAX_WAIT_MS,
+        num_msgs: int = _OMITTED_100,
+        max_wait_ms: int = _OMITTED_500,
         lease_ms: int = 0,
         timeout: float | None = None,
     ) -> FetchResult:
@@ -526,7 +525,7 @@ class Operations(ABC):
         _body: dict[str, Any] = {}
         if group_name:
             _body["group_name"] = _validators.GROUP_NAME.check("group_name", group_name)
-        if deliver and deliver is not _FETCH_DELIVER:
+        if deliver and deliver is not _OMITTED_LATEST:
             _body["deliver"] = _validators.OPEN_TEXT.check("deliver", deliver)
         if from_time is not None:
             _body["from_time"] = _validators.TIMESTAMP.check("from_time", from_time)
@@ -535,9 +534,9 @@ class Operations(ABC):
         if force_deliver:
             _body["force_deliver"] = _encode.boolean("force_deliver", force_deliver)
         _body_config: dict[str, Any] = {}
-        if num_msgs is not _FETCH_NUM_MSGS:
+        if num_msgs is not _OMITTED_100:
             _body_config["num_msgs"] = _validators.FETCH_NUM_MSGS.check("num_msgs", num_msgs)
-        if max_wait_ms is not _FETCH_MAX_WAIT_MS:
+        if max_wait_ms is not _OMITTED_500:
             _body_config["max_wait_ms"] = _validators.WAIT_MILLISECONDS.check("max_wait_ms", max_wait_ms)
         if lease_ms:
             _body_config["lease_ms"] = _validators.LEASE_MILLISECONDS.check("lease_ms", lease_ms)
@@ -613,7 +612,7 @@ class Operations(ABC):
         key: str | None = None,
         tags: Sequence[str] = (),
         since: int | None = None,
-        limit: int = _QUERY_LIMIT,
+        limit: int = _OMITTED_100,
         from_id: int | None = None,
         timeout: float | None = None,
     ) -> list[Message]:
@@ -651,7 +650,7 @@ class Operations(ABC):
             _body["tags"] = _encode.items("tags", tags, _validators.TAG, high=64)
         if since is not None:
             _body["since"] = _validators.TIMESTAMP.check("since", since)
-        if limit is not _QUERY_LIMIT:
+        if limit is not _OMITTED_100:
             _body["limit"] = _validators.QUERY_LIMIT.check("limit", limit)
         if from_id is not None:
             _body["from_id"] = _validators.MSG_ID.check("from_id", from_id)
@@ -718,7 +717,7 @@ class Operations(ABC):
         mail_address: str,
         payload: Payload,
         *,
-        priority: str = _SEND_PRIORITY,
+        priority: str = _OMITTED_NORMAL,
         key: str | None = None,
         delay: int = 0,
         ttl: int = 0,
@@ -768,7 +767,7 @@ class Operations(ABC):
         """
         mail_address = _validators.MAIL_ADDRESS.check("mail_address", mail_address)
         _headers: dict[str, str] = {}
-        if priority and priority is not _SEND_PRIORITY:
+        if priority and priority is not _OMITTED_NORMAL:
             _headers["mq9-priority"] = _encode.header(
                 "priority",
                 _validators.OPEN_TEXT.check("priority", priority),

@@ -1,0 +1,535 @@
+"""Connecting, reconnecting, refusals and sizes: real brokers, a real NATS server, servers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+import trustme
+
+import mq9
+from mq9._connection import server_list
+
+NATS_SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
+FAST = {"reconnect_wait": 0.02, "reconnect_wait_max": 0.1}
+
+
+class Peer:
+    """A NATS server by script: says INFO, answers PING, and calls `on_publish` with each request."""
+
+    def __init__(
+        self, on_publish: Callable[[Peer, str, str, bytes], Awaitable[None]] | None = None, **info: Any
+    ) -> None:
+        self.info = {"server_id": "x", "version": "2.10.0", "max_payload": 1048576, "headers": True, **info}
+        self.on_publish = on_publish
+        self.published: list[tuple[str, bytes]] = []
+        self.connects: list[dict[str, Any]] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        self.refuse = ""
+        self.port = 0
+
+    async def start(self, port: int = 0) -> None:
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", port)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def stop(self) -> None:
+        self.server.close()
+        self.cut()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.server.wait_closed(), 1)
+
+    def cut(self) -> None:
+        for writer in self.writers:
+            writer.transport.abort()
+        self.writers.clear()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        writer.write(f"INFO {json.dumps(self.info)}\r\n".encode())
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError):
+            while line := await reader.readline():
+                verb, _, rest = line.decode().strip().partition(" ")
+                if verb == "CONNECT":
+                    self.connects.append(json.loads(rest))
+                    if self.refuse:
+                        writer.write(f"-ERR '{self.refuse}'\r\n".encode())
+                elif verb == "PING":
+                    writer.write(b"PONG\r\n")
+                elif verb in ("PUB", "HPUB"):
+                    words = rest.split()
+                    data = (await reader.readexactly(int(words[-1]) + 2))[:-2]
+                    body = data[int(words[-2]) :] if verb == "HPUB" else data
+                    self.published.append((words[0], body))
+                    if self.on_publish is not None:
+                        await self.on_publish(self, words[0], words[1], body)
+
+    async def reply(self, inbox: str, text: str) -> None:
+        self.writers[-1].write(f"MSG {inbox} 1 {len(text.encode())}\r\n{text}\r\n".encode())
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Callable[..., Awaitable[Peer]]]:
+    peers: list[Peer] = []
+
+    async def start(*arguments: Any, **info: Any) -> Peer:
+        peer = Peer(*arguments, **info)
+        await peer.start()
+        peers.append(peer)
+        return peer
+
+    yield start
+    for peer in peers:
+        await peer.stop()
+
+
+@pytest.fixture
+def nats_server() -> Iterator[Callable[..., str]]:
+    """Starts real NATS servers, without any broker, and gives their URLs."""
+    running: list[tuple[subprocess.Popen[bytes], tempfile.TemporaryDirectory[str]]] = []
+
+    def start(*arguments: str) -> str:
+        folder = tempfile.TemporaryDirectory()
+        process = subprocess.Popen(
+            [NATS_SERVER, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", folder.name, *arguments],
+            stderr=subprocess.DEVNULL,
+        )
+        running.append((process, folder))
+        file = Path(folder.name) / f"nats-server_{process.pid}.ports"
+        for _ in range(1000):
+            with contextlib.suppress(OSError, ValueError):
+                return str(json.loads(file.read_text())["nats"][0])
+            if process.poll() is not None:
+                break
+            subprocess.run(["sleep", "0.02"], check=True)
+        raise RuntimeError(f"nats-server did not start: exit code {process.poll()}")
+
+    yield start
+    for process, folder in running:
+        process.terminate()
+        process.wait()
+        folder.cleanup()
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it never happened"
+        await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("given", "urls"),
+    [
+        ("nats://h", ("nats://h:4222",)),
+        ("h", ("nats://h:4222",)),
+        ("h:5", ("nats://h:5",)),
+        ("a:1, b:2,,a:1", ("nats://a:1", "nats://b:2")),
+        (["a:1", "tls://b"], ("nats://a:1", "tls://b:4222")),
+        (("a:1,b:2",), ("nats://a:1", "nats://b:2")),
+        ("nats://u:p@h", ("nats://u:p@h:4222",)),
+        ("nats://[::1]", ("nats://[::1]:4222",)),
+        ("wss://h/x", ("wss://h/x",)),
+    ],
+)
+def test_servers_are_one_url_a_list_or_a_string_with_commas(given: Any, urls: tuple[str, ...]) -> None:
+    assert server_list(given) == urls
+
+
+@pytest.mark.parametrize(
+    "given", ["", ",", [], None, 5, [5], "http://h", "nats://", "nats://h:x", "nats://a b", "ws://a,nats://b"]
+)
+async def test_servers_that_are_none(given: Any) -> None:
+    with pytest.raises(mq9.InvalidArgumentError) as caught:
+        await mq9.connect(given)
+    assert caught.value.field == "servers"
+
+
+def test_password_in_a_url_stays_out_of_errors() -> None:
+    with pytest.raises(mq9.InvalidArgumentError) as caught:
+        server_list("nats://user:secret@h:x")
+    assert "secret" not in str(caught.value)
+
+
+async def test_no_server_is_connection_closed_and_leaks_nothing() -> None:
+    before = asyncio.all_tasks()
+    with pytest.raises(mq9.ConnectionClosedError) as caught:
+        await mq9.connect("nats://u:secret@127.0.0.1:1,127.0.0.1:2")
+    assert (caught.value.kind, caught.value.code) == ("connection_closed", None)
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "127.0.0.1:2" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert asyncio.all_tasks() == before
+
+
+async def test_server_that_says_nothing_is_given_up(peer: Any) -> None:
+    silent = await asyncio.start_server(lambda r, w: asyncio.sleep(60), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    with pytest.raises(mq9.ConnectionClosedError, match="no answer in time"):
+        await mq9.connect(f"127.0.0.1:{port}", connect_timeout=0.1)
+    silent.close()
+
+
+async def test_next_server_is_used_when_one_is_down(broker: Any) -> None:
+    async with await mq9.connect(f"127.0.0.1:1,{broker.url}") as client:
+        assert client.is_connected
+        assert client.connected_url == broker.url
+
+
+async def test_wrong_password_is_unauthorized(nats_server: Any) -> None:
+    url = nats_server("--user", "u", "--pass", "secret")
+    with pytest.raises(mq9.ConnectionClosedError) as caught:
+        await mq9.connect(url, user="u", password="wrong")
+    assert (caught.value.kind, caught.value.code) == ("connection_closed", "unauthorized")
+    for options in ({"user": "u", "password": "secret"}, {}):
+        target = url if options else url.replace("//", "//u:secret@")
+        async with await mq9.connect(target, **options) as client:
+            assert client.is_connected
+            assert "secret" not in str(client.connected_url)
+
+
+async def test_token(nats_server: Any) -> None:
+    url = nats_server("--auth", "t0ken")
+    with pytest.raises(mq9.ConnectionClosedError):
+        await mq9.connect(url, token="wrong")
+    async with await mq9.connect(url, token="t0ken") as client:
+        assert client.is_connected
+
+
+async def test_credentials_file_that_is_not_there(broker: Any) -> None:
+    with pytest.raises(mq9.InvalidArgumentError) as caught:
+        await mq9.connect(broker.url, credentials_file="/no/such.creds")
+    assert caught.value.field == "credentials_file"
+
+
+async def test_credentials_file_signs_the_nonce(peer: Any, tmp_path: Path) -> None:
+    import nkeys
+
+    seed = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)
+    creds = tmp_path / "user.creds"
+    creds.write_text(
+        "-----BEGIN NATS USER JWT-----\nthe.jwt\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed.decode()}\n------END USER NKEY SEED------\n"
+    )
+    server = await peer(auth_required=True, nonce="abc")
+    async with await mq9.connect(server.url, credentials_file=creds):
+        sent = server.connects[0]
+        assert sent["jwt"] == "the.jwt"
+        assert sent["sig"]
+
+
+async def test_tls(nats_server: Any, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "server.key")
+    url = nats_server(
+        "--tls", "--tlscert", str(tmp_path / "server.pem"), "--tlskey", str(tmp_path / "server.key")
+    )
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with pytest.raises(mq9.ConnectionClosedError, match="certificate verify failed"):
+        await mq9.connect(url, tls=True)
+    async with await mq9.connect(url, tls=context) as client:
+        with pytest.raises(mq9.NoRespondersError):
+            await client.send("a.b", "x")
+
+
+@pytest.mark.parametrize("scheme", ["nats", "tls"])
+async def test_password_is_not_sent_in_clear_when_tls_was_asked_for(peer: Any, scheme: str) -> None:
+    server = await peer()
+    with pytest.raises(mq9.ConnectionClosedError, match="does not offer TLS"):
+        await mq9.connect(f"{scheme}://u:p@127.0.0.1:{server.port}", tls=True if scheme == "nats" else None)
+    assert server.connects == []
+
+
+async def test_options_of_the_connection_reach_the_server(peer: Any) -> None:
+    server = await peer()
+    async with await mq9.connect(server.url, name="a name", user="u", password="p"):
+        assert server.connects[0]["name"] == "a name"
+    assert server.connects[0]["headers"] is True
+    assert server.connects[0]["no_responders"] is True
+
+
+async def test_nobody_serves_mq9_here(nats_server: Any) -> None:
+    async with await mq9.connect(nats_server()) as client:
+        client._pause_unit = 0.0
+        with pytest.raises(mq9.NoRespondersError) as caught:
+            await client.query("a.b")
+        assert caught.value.kind == "no_responders"
+        assert caught.value.operation == "msg.query"
+
+
+async def test_request_without_a_reply_ends_at_its_timeout(peer: Any) -> None:
+    server = await peer()
+    async with await mq9.connect(server.url, timeout=0.05) as client:
+        client._pause_unit = 0.0
+        with pytest.raises(mq9.Mq9TimeoutError) as caught:
+            await client.send("a.b", "x")
+        assert caught.value.kind == "timeout"
+        with pytest.raises(mq9.Mq9TimeoutError):
+            await client.query("a.b")
+    assert len(server.published) == 4
+
+
+async def test_request_in_flight_when_the_connection_breaks_fails_at_once(peer: Any) -> None:
+    async def cut(server: Peer, subject: str, inbox: str, body: bytes) -> None:
+        server.cut()
+
+    server = await peer(cut)
+    async with await mq9.connect(server.url, timeout=60, **FAST) as client:
+        client._pause_unit = 0.0
+        with pytest.raises(mq9.ConnectionClosedError, match="broke before the reply came"):
+            await client.send("a.b", "x")
+        with pytest.raises(mq9.ConnectionClosedError):
+            await client.query("a.b")  # Tried again on the next connection, twice.
+    assert len(server.published) == 4
+
+
+async def test_error_that_the_server_reports_is_followed_by_a_reconnect(peer: Any) -> None:
+    async def refuse(server: Peer, subject: str, inbox: str, body: bytes) -> None:
+        if len(server.published) == 1:
+            server.writers[-1].write(b"-ERR 'User Authentication Expired'\r\n")
+        else:
+            await server.reply(inbox, '{"error": "", "messages": []}')
+
+    server = await peer(refuse)
+    async with await mq9.connect(server.url, **FAST) as client:
+        assert await client.query("a.b") == []
+    assert len(server.connects) == 2
+
+
+async def test_calls_while_disconnected_wait_and_time_out_without_being_sent_later(peer: Any) -> None:
+    async def answer(server: Peer, subject: str, inbox: str, body: bytes) -> None:
+        await server.reply(inbox, '{"error": "", "msg_id": 1}')
+
+    server = await peer(answer)
+    port = server.port
+    async with await mq9.connect(server.url, **FAST) as client:
+        await server.stop()
+        await until(lambda: not client.is_connected)
+        with pytest.raises(mq9.Mq9TimeoutError, match="nothing was sent"):
+            await client.send("a.b", "lost", timeout=0.05)
+        waiting = asyncio.create_task(client.send("a.b", "waits", timeout=30))
+        cancelled = asyncio.create_task(client.send("a.b", "cancelled", timeout=30))
+        await asyncio.sleep(0.02)
+        cancelled.cancel()
+        server.published.clear()
+        await server.start(port)
+        assert await waiting == 1
+        await asyncio.gather(cancelled, return_exceptions=True)
+        assert cancelled.cancelled()
+        assert [body for _, body in server.published] == [b"waits"]
+
+
+async def test_closing_while_disconnected_ends_waiting_calls(peer: Any) -> None:
+    server = await peer()
+    before = asyncio.all_tasks()
+    client = await mq9.connect(server.url, timeout=0.2, **FAST)
+    await server.stop()
+    await until(lambda: not client.is_connected)
+    waiting = asyncio.create_task(client.send("a.b", "x", timeout=60))
+    await asyncio.sleep(0.01)
+    await client.aclose()
+    with pytest.raises(mq9.ConnectionClosedError):
+        await waiting
+    await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_next_server_is_used_when_the_connection_is_lost(peer: Any) -> None:
+    def answer(name: str) -> Any:
+        async def reply(server: Peer, subject: str, inbox: str, body: bytes) -> None:
+            await server.reply(inbox, json.dumps({"error": "", "mail_address": name}))
+
+        return reply
+
+    first, second = await peer(answer("first")), await peer(answer("second"))
+    async with await mq9.connect([first.url, second.url], **FAST) as client:
+        assert await client.mailbox_create() == "first"
+        await first.stop()
+        await until(lambda: not client.is_connected)
+        assert await client.mailbox_create() == "second"
+        await first.start(first.port)
+        second.cut()
+        await until(lambda: len(first.connects) == 2)
+        assert await client.mailbox_create() == "first"
+
+
+async def test_servers_that_a_cluster_announces_are_used_too(peer: Any) -> None:
+    second = await peer()
+    first = await peer(connect_urls=[f"127.0.0.1:{second.port}"])
+    async with await mq9.connect(first.url.replace("//", "//u:p@"), **FAST):
+        await first.stop()
+        await until(lambda: second.connects)
+    assert (second.connects[0]["user"], second.connects[0]["pass"]) == ("u", "p")
+
+
+async def test_restart_of_the_broker_is_survived(start_broker: Any) -> None:
+    broker = start_broker()
+    async with await mq9.connect(broker.url, **FAST) as client:
+        await client.mailbox_create("box")
+        broker.kill()
+        await until(lambda: not client.is_connected)
+        again = start_broker(port=broker.port)
+        await client.mailbox_create("box")
+        assert await client.send("box", "x") == 0
+        again.stop()
+
+
+async def test_existing_connection_is_used_and_left_open(broker: Any) -> None:
+    connection = await nats.connect(broker.url)
+    before = asyncio.all_tasks()
+    async with await mq9.connect(nats=connection) as client:
+        address = await client.mailbox_create()
+        assert await client.send(address, "x") == 0
+        assert client.connected_url == broker.url
+    assert connection.is_connected
+    async with await mq9.connect(nats=connection) as client:
+        assert len(await client.query(address)) == 1
+    with pytest.raises(mq9.ConnectionClosedError):
+        await client.query(address)
+    await connection.flush()
+    assert asyncio.all_tasks() <= before
+    await connection.close()
+    with pytest.raises(mq9.ConnectionClosedError):
+        await mq9.connect(nats=connection)
+
+
+async def test_existing_connection_that_its_owner_closes(broker: Any) -> None:
+    connection = await nats.connect(broker.url)
+    client = await mq9.connect(nats=connection)
+    await connection.close()
+    with pytest.raises(mq9.ConnectionClosedError):
+        await client.query("a.b")
+    assert client.is_closed
+    await client.aclose()
+
+
+async def test_closing_on_an_existing_connection_waits_for_its_cancelled_fetch(broker: Any) -> None:
+    connection = await nats.connect(broker.url)
+    async with await mq9.connect(broker.url) as other, await mq9.connect(nats=connection) as client:
+        address = await other.mailbox_create()
+        fetch = asyncio.create_task(client.fetch(address, group_name="g", lease_ms=60000, max_wait_ms=5000))
+        await until_group(other, address)
+        fetch.cancel()
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0.01)
+        await other.send(address, "x")
+        await closing
+        group = (await other.mailbox_info(address)).groups[0]
+        assert (group.pending, group.leased) == (1, 0)
+    await connection.close()
+
+
+async def until_group(client: mq9.Client, address: str) -> None:
+    for _ in range(1000):
+        if (await client.mailbox_info(address)).groups:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the group was never created")
+
+
+async def test_largest_payload_and_one_byte_more(broker: Any) -> None:
+    async with await mq9.connect(broker.url) as client:
+        address = await client.mailbox_create()
+        largest = b"\xff" * (1 << 20)
+        assert await client.send(address, largest) == 0
+        with pytest.raises(mq9.Mq9Error) as caught:
+            await client.send(address, largest + b"x")
+        assert caught.value.code == "payload_too_large"
+        assert (await client.query(address))[0].payload == largest
+        assert await client.send(address, "still here") == 1
+
+
+async def test_size_counts_headers_so_that_the_server_does_not_hang_up(peer: Any) -> None:
+    async def answer(server: Peer, subject: str, inbox: str, body: bytes) -> None:
+        await server.reply(inbox, '{"error": "", "msg_id": 1}')
+
+    server = await peer(answer, max_payload=100)
+    async with await mq9.connect(server.url) as client:
+        assert await client.send("a.b", b"x" * 100) == 1
+        assert await client.send("a.b", b"x" * 70, headers={"name": "0123456"}) == 1
+        with pytest.raises(mq9.InvalidArgumentError) as caught:
+            await client.send("a.b", b"x" * 80, headers={"name": "0123456"})
+        assert (caught.value.field, caught.value.code) == ("payload", "payload_too_large")
+    assert len(server.published) == 2
+
+
+async def test_many_large_payloads_at_once(broker: Any) -> None:
+    async with await mq9.connect(broker.url) as client:
+        address = await client.mailbox_create()
+        payload = b"x" * 600_000
+        ids = await asyncio.gather(*(client.send(address, payload) for _ in range(20)))
+        assert sorted(ids) == list(range(20))
+
+
+async def test_request_that_cannot_be_written_times_out_and_can_be_cancelled() -> None:
+    stopped = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload": 10000000, "headers": true}\r\n')
+        while (await reader.readline()).strip() != b"PING":
+            pass
+        writer.write(b"PONG\r\n")
+        await stopped.wait()  # Reads no more: the socket fills up.
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1024)
+    port = server.sockets[0].getsockname()[1]
+    client = await mq9.connect(f"127.0.0.1:{port}", timeout=0.5, **FAST)
+    sends = [asyncio.create_task(client.send("a.b", b"x" * 4_000_000)) for _ in range(8)]
+    cancelled = asyncio.create_task(client.send("a.b", b"x" * 4_000_000, timeout=60))
+    await asyncio.sleep(0.1)
+    cancelled.cancel()
+    done = await asyncio.gather(cancelled, *sends, return_exceptions=True)
+    assert isinstance(done[0], asyncio.CancelledError)
+    assert all(isinstance(error, mq9.Mq9TimeoutError) for error in done[1:])
+    stopped.set()
+    await client.aclose()
+    server.close()
+
+
+async def test_ten_thousand_messages_in_order(broker: Any) -> None:
+    async with await mq9.connect(broker.url) as client:
+        address = await client.mailbox_create()
+        for start in range(0, 10_000, 1000):
+            numbers = range(start, start + 1000)
+            ids = await asyncio.gather(*(client.send(address, str(number)) for number in numbers))
+            assert ids == list(numbers)
+        seen: list[str] = []
+        async for message in client.consume(address, "g", num_msgs=1000, deliver="earliest"):
+            seen.append(message.text())
+            if len(seen) == 10_000:
+                break
+        assert seen == [str(number) for number in range(10_000)]
+
+
+async def test_client_leaves_no_task_behind(broker: Any) -> None:
+    before = asyncio.all_tasks()
+    client = await mq9.connect(broker.url)
+    address = await client.mailbox_create()
+    tasks = [
+        asyncio.create_task(client.fetch(address, group_name="g", lease_ms=1000, max_wait_ms=30000))
+        for _ in range(5)
+    ]
+    await until_group(client, address)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.aclose()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
