@@ -41,7 +41,7 @@ _LEAST_RUN: Final = 16
 class LeaseRecord:
     """Messages of a group that are hidden until the same moment: out on lease, or given back with a delay.
 
-    The usual batch, consecutive ids all delivered for the same time, is kept as a run until part of it is taken
+    The usual batch, consecutive ids all delivered for the same time, is a run until part of it is taken
     out.
     """
 
