@@ -294,8 +294,10 @@ async def test_a_nack_delivers_the_dead_letter_before_the_next_request() -> None
     broker = Broker()
     broker.create("d")
     await dead_letter(broker)
-    broker.ok("MSG.NACK.a", {"group_name": "g", "msg_ids": [0], "delay_ms": 60_000})
-    assert len(broker.ok("MSG.QUERY.d")["messages"]) == 1
+    client = Connection()
+    nack = {"group_name": "g", "msg_ids": [0], "delay_ms": 60_000}
+    _, query = broker.send_requests(client, ("MSG.NACK.a", nack), ("MSG.QUERY.d", b""))
+    assert payloads(client.replies[query]) == [b"poison"]
 
 
 @pytest.mark.parametrize(("target", "reason"), [("d", "mailbox_not_found"), ("full", "mailbox_full")])

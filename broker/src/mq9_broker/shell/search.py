@@ -47,7 +47,7 @@ class KeywordIndex:
             "CREATE VIRTUAL TABLE documents USING fts5("
             "name UNINDEXED, words, tokenize = \"ascii tokenchars '_'\", detail = none);"
         )
-        self._rows: dict[str, tuple[int, str]] = {}
+        self._rows: dict[str, int] = {}
         self._next_row = 1
 
     def __len__(self) -> int:
@@ -56,23 +56,19 @@ class KeywordIndex:
 
     def put(self, name: str, texts: Iterable[str]) -> None:
         """Index a document, or replace it."""
+        self.remove(name)
         words = " ".join(word for text in texts for word in index_words(text))
-        row, known = self._rows.get(name, (0, ""))
-        if row and known == words:
-            return
-        if row:
-            self._database.execute("DELETE FROM documents WHERE rowid = ?", (row,))
         row = self._next_row
         self._next_row += 1
         self._database.execute(
             "INSERT INTO documents (rowid, name, words) VALUES (?, ?, ?)", (row, name, words)
         )
-        self._rows[name] = (row, words)
+        self._rows[name] = row
 
     def remove(self, name: str) -> None:
         """Forget a document; nothing happens if it is not there."""
-        row, _ = self._rows.pop(name, (0, ""))
-        if row:
+        row = self._rows.pop(name, None)
+        if row is not None:
             self._database.execute("DELETE FROM documents WHERE rowid = ?", (row,))
 
     def search(self, text: str, limit: int, *, skip: int = 0, after: Hit | None = None) -> list[Hit]:

@@ -19,7 +19,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -28,7 +28,7 @@ from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgAck, M
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.clock import Clock, ManualClock
 from mq9_broker.engine import Engine, FetchRead, Result
-from mq9_broker.engine.commands import LANE_NORMAL, Command, OutboxRemove, repeat_of
+from mq9_broker.engine.commands import LANE_NORMAL, Command, repeat_of
 from mq9_broker.engine.effects import (
     AgentChanged,
     AgentRemoved,
@@ -46,6 +46,7 @@ from mq9_broker.shell.counters import Counters
 from mq9_broker.shell.description import Operation
 from mq9_broker.shell.discovery import Discovery
 from mq9_broker.shell.headers import HeaderDecoder
+from mq9_broker.shell.outbox import Outbox
 from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
@@ -117,11 +118,11 @@ class Shell:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: int | None = None
-        self._retry: asyncio.TimerHandle | None = None
+        self._retries: set[asyncio.TimerHandle] = set()
         self._stopping = False
         # Mailboxes where something became deliverable, each with the groups concerned ("" = all).
         self._ready: dict[bytes, set[str]] = {}
-        self._dead_letters: list[DeadLetter] = []
+        self._outbox = Outbox(self._apply, self._take_in, self.counters)
         # Answers to FETCHes that waited, by connection.
         self._answers: dict[Connection, list[tuple[bytes, bytes]]] = {}
         self._router = Router(OPERATIONS)
@@ -149,7 +150,7 @@ class Shell:
         """
         self._loop = loop
         self._discovery.fill()
-        self._dead_letters += self._engine.outbox()
+        self._outbox.add(self._engine.outbox())
         self._tick(self._clock.now_ms())
 
     def shutdown(self) -> None:
@@ -163,10 +164,11 @@ class Shell:
         """End: stop all timers. No other method may be called afterwards."""
         for waiter in tuple(self._waiting):
             self._waiting.remove(waiter)
-        for timer in (self._timer, self._retry):
+        for timer in (self._timer, *self._retries):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._retry = None
+        self._timer = None
+        self._retries.clear()
 
     # What transports call.
 
@@ -202,7 +204,7 @@ class Shell:
         self._apply_chunk(chunk)
         if chunk.replies:
             connection.send_replies(chunk.replies)
-        if self._ready or self._dead_letters or self._answers:
+        if self._ready or self._outbox or self._answers:
             self._settle(now_ms)
         due = engine.next_due()
         if due is not None and (self._timer_due is None or due < self._timer_due):
@@ -263,7 +265,7 @@ class Shell:
         if reply_to is None:
             return
         command = self._decode(request, route)
-        self._apply_chunk(chunk)
+        self._catch_up(chunk)
         chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
 
     def _report(self, chunk: _Chunk, request: Request, route: Route) -> None:
@@ -278,7 +280,7 @@ class Shell:
             return
         command = self._decode(request, route)
         assert isinstance(command, AgentDiscover)
-        self._apply_chunk(chunk)
+        self._catch_up(chunk)
         if command.text or command.semantic:
             reply = self._discovery.answer(command)
         else:
@@ -304,8 +306,7 @@ class Shell:
         assert isinstance(command, MsgFetch)
         if command.address in self._waiting or len(chunk.commands) > len(chunk.fetches) > 0:
             # Who began to wait before, in this chunk or earlier, is served first.
-            self._apply_chunk(chunk)
-            self._settle(chunk.now_ms)
+            self._catch_up(chunk)
         waiter = Waiter(chunk.connection, reply_to, command)
         if not command.lease_ms:
             self._apply_chunk(chunk)
@@ -363,6 +364,11 @@ class Shell:
         targets.clear()
         fetches.clear()
 
+    def _catch_up(self, chunk: _Chunk) -> None:
+        """Carry out what was collected so far, and all that it sets off."""
+        self._apply_chunk(chunk)
+        self._settle(chunk.now_ms)
+
     def _apply(self, now_ms: int, commands: Sequence[Command]) -> Sequence[Result]:
         """Let the engine carry out commands; where one fails unexpectedly, the others all the same."""
         try:
@@ -415,20 +421,23 @@ class Shell:
             elif isinstance(effect, GroupReset):
                 self._batches.forget(effect.address, effect.group)
             elif isinstance(effect, DeadLetter):
-                self._dead_letters.append(effect)
+                self._outbox.add((effect,))
             elif isinstance(effect, DeadLetterDropped):
                 self.counters.dead_letters_dropped[effect.reason] += 1
             elif isinstance(effect, AgentChanged | AgentRemoved):
-                self._discovery.changed(effect.name)
+                try:
+                    self._discovery.changed(effect.name)
+                except Exception:
+                    self._internal_error(f"search index, agent {effect.name!r}")
 
     def _settle(self, now_ms: int) -> None:
         """Wake, deliver and answer until nothing is left to do."""
-        while self._ready or self._dead_letters:
+        while self._ready or self._outbox:
             if self._ready:
                 address = next(iter(self._ready))
                 self._wake(now_ms, address, self._ready.pop(address))
-            else:
-                self._deliver_dead_letters(now_ms)
+            elif failed := self._outbox.deliver(now_ms):
+                self._try_again(failed)
         self._send_answers()
 
     def _tick(self, now_ms: int) -> None:
@@ -562,49 +571,19 @@ class Shell:
             ]
             count = min(count * 2, _MOST_AT_ONCE)
 
-    # Dead letters.
-
-    def _deliver_dead_letters(self, now_ms: int) -> None:
-        """Send copies to their dead-letter mailboxes, then take them out of the outboxes that they came from.
-
-        Two calls of the engine: a crash between them delivers a copy again, under the same dedup-id, and
-        loses none.
-        """
-        letters, self._dead_letters = self._dead_letters, []
-        done: list[DeadLetter] = []
-        failed: list[DeadLetter] = []
-        results = self._apply(now_ms, [letter.send for letter in letters])
-        for letter, (reply, effects) in zip(letters, results, strict=True):
-            self._take_in(effects)
-            code = _decode_code(reply).code
-            if code in (errors.INTERNAL, errors.UNAVAILABLE):
-                failed.append(letter)
-                continue
-            done.append(letter)
-            if code:
-                self.counters.dead_letters_dropped[code] += 1
-            else:
-                self.counters.dead_letters_delivered += 1
-        removals = [OutboxRemove(letter.source, letter.incarnation, letter.entry) for letter in done]
-        for letter, (reply, effects) in zip(done, self._apply(now_ms, removals), strict=True):
-            self._take_in(effects)
-            if reply is _INTERNAL:
-                failed.append(letter)
-        if failed:
-            self._try_again(failed)
-
     def _try_again(self, letters: list[DeadLetter]) -> None:
         """Deliver dead letters a little later; a restart would find them in their outboxes too."""
         if self._loop is None:
             return
 
         def again() -> None:
-            self._retry = None
-            self._dead_letters += letters
+            self._retries.discard(timer)
+            self._outbox.add(letters)
             self._settle(self._clock.now_ms())
             self._schedule()
 
-        self._retry = self._loop.call_later(_RETRY_S, again)
+        timer = self._loop.call_later(_RETRY_S, again)
+        self._retries.add(timer)
 
     def _internal_error(self, what: str) -> bytes:
         """Log the exception at hand and return the reply for it."""
@@ -615,13 +594,6 @@ class Shell:
 
 def _fetched(effects: Sequence[Effect]) -> Fetched | None:
     return next((effect for effect in effects if isinstance(effect, Fetched)), None)
-
-
-class _Code(msgspec.Struct):
-    code: str = ""
-
-
-_decode_code: Final[Callable[[bytes], Any]] = msgspec.json.Decoder(_Code).decode
 
 
 def _new_address() -> str:
