@@ -1,9 +1,11 @@
 """The running broker: puts store, engine, shell, NATS listener and HTTP port together, and ends them."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -20,6 +22,9 @@ from mq9_broker.transport import Listener, ListenerOptions
 from mq9_broker.version import __version__
 
 log = logging.getLogger(__name__)
+
+# Seconds between bringing the store to disk, with `fsync: interval`.
+_SYNC_INTERVAL = 0.2
 
 
 class StartError(Exception):
@@ -71,6 +76,8 @@ class App:
             ),
         )
         self._http: HttpServer | None = None
+        self._syncing: asyncio.Task[None] | None = None
+        self._stop_syncing = asyncio.Event()
         self._is_ready = False
 
     async def start(self) -> tuple[str, str]:
@@ -91,6 +98,8 @@ class App:
             await self._listener.start(*self.config.listen)
         except OSError as error:
             raise _cannot_listen("--listen", self.config.listen, error) from None
+        if self.config.fsync == "interval" and isinstance(self._store, RocksdbStore):
+            self._syncing = asyncio.create_task(_sync_now_and_then(self._store, self._stop_syncing))
         self._is_ready = True
         return f"nats://{Address(*self._listener.address)}", http_url
 
@@ -107,6 +116,9 @@ class App:
         """Close what is open besides connections to clients."""
         if self._http is not None:
             await self._http.close()
+        if self._syncing is not None:
+            self._stop_syncing.set()
+            await self._syncing
         self._shell.close()
         self._store.close()
 
@@ -144,11 +156,22 @@ def _open_store(config: Config) -> Store:
     try:
         config.data.mkdir(parents=True, exist_ok=True)
         _check_writable(config.data)
-        return RocksdbStore(config.data)
+        return RocksdbStore(config.data, sync_writes=config.fsync == "always")
     except OSError as error:
         raise StartError(f"--data {config.data}: {error.strerror or error}") from None
     except Exception as error:  # rocksdict raises nothing more specific
         raise StartError(f"--data {config.data}: cannot open the store: {error}") from None
+
+
+async def _sync_now_and_then(store: RocksdbStore, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    while not stop.is_set():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stop.wait(), _SYNC_INTERVAL)
+        try:
+            await loop.run_in_executor(None, store.sync)
+        except Exception:
+            log.exception("the store could not be brought to disk")
 
 
 def _check_writable(folder: Path) -> None:
@@ -157,7 +180,10 @@ def _check_writable(folder: Path) -> None:
 
 
 def _cannot_listen(option: str, address: Address, error: OSError) -> StartError:
+    # What asyncio says repeats the address; what the system says does not.
     reason = error.strerror or str(error)
+    if error.errno is not None and not isinstance(error, socket.gaierror):
+        reason = os.strerror(error.errno)
     return StartError(f"{option} {address}: cannot listen there: {reason}; choose another address")
 
 
@@ -188,7 +214,10 @@ async def _serve(config: Config) -> int:
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal, number)
+        if sys.platform == "win32":
+            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(on_signal, number))
+        else:
+            loop.add_signal_handler(number, on_signal, number)
     app = App(config)
     try:
         nats_url, http_url = await app.start()

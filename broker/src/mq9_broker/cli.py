@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return app.run(options)
     except app.StartError as error:
         return _complain(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:  # before the broker took the signals over
+        return _complain("interrupted", EXIT_FAILED)
 
 
 def _complain(text: str, code: int) -> int:

@@ -212,7 +212,8 @@ class Config:
         _choice("always", "interval", "never"),
         "interval",
         "when what was accepted reaches the disk itself: before it is answered (always: survives a loss of "
-        "power), every so often, or when the system likes. A killed process loses nothing in any case",
+        "power), within 0.2 seconds (interval), or when the system likes (never). A broker that is killed "
+        "loses nothing in any case",
     )
 
     max_reply: int = _option(

@@ -5,6 +5,8 @@ import contextlib
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import NamedTuple
 
 import h11
@@ -142,12 +144,15 @@ async def _send(
 ) -> None:
     body = json.dumps(response.body, ensure_ascii=False).encode() + b"\n"
     headers = [
+        ("Date", formatdate(usegmt=True)),
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
         ("Server", f"mq9-broker/{__version__}"),
         ("Cache-Control", "no-store"),
     ]
-    writer.write(_bytes(http.send(h11.Response(status_code=response.status, headers=headers))))
+    reason = HTTPStatus(response.status).phrase
+    head = h11.Response(status_code=response.status, headers=headers, reason=reason)
+    writer.write(_bytes(http.send(head)))
     if with_body:
         writer.write(_bytes(http.send(h11.Data(data=body))))
     writer.write(_bytes(http.send(h11.EndOfMessage())))

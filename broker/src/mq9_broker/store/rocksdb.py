@@ -3,20 +3,27 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from rocksdict import Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
 from mq9_broker.store.interface import Batch
 
 
 class RocksdbStore:
-    """Implements `Store` in the folder ``path``, which it creates. One process at a time."""
+    """Implements `Store` in the folder ``path``, which it creates. One process at a time.
 
-    def __init__(self, path: Path) -> None:
+    What `write` was given survives the end of the process in any case. A loss of power it survives once
+    `sync` has returned, or at once with ``sync_writes``.
+    """
+
+    def __init__(self, path: Path, *, sync_writes: bool = False) -> None:
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._database = Rdict(str(path), options)
         self._read_options = ReadOptions()
+        self._write_options = WriteOptions()
+        self._write_options.sync = sync_writes
+        self._is_synced = True
 
     def get(self, key: bytes) -> bytes | None:
         """See `Store.get`."""
@@ -61,7 +68,14 @@ class RocksdbStore:
                 changes.delete(key)
             else:
                 changes.put(key, value)
-        self._database.write(changes)
+        self._database.write(changes, self._write_options)
+        self._is_synced = self._write_options.sync
+
+    def sync(self) -> None:
+        """Bring all that was written to the disk itself. May be called from another thread."""
+        if not self._is_synced:
+            self._is_synced = True
+            self._database.flush_wal(True)
 
     def close(self) -> None:
         """See `Store.close`."""

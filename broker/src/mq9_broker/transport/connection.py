@@ -206,7 +206,8 @@ class Connection(asyncio.Protocol):
             self.fail(PARSER_ERROR)
             return []
         if self.pedantic or self.verbose:
-            requests = self._check_requests(requests)
+            for request in requests:
+                self._acknowledge(request[0])
         handler = self._listener.handler
         start = 0
         while start < len(requests) and not self.is_closed:
@@ -226,16 +227,6 @@ class Connection(asyncio.Protocol):
             if start < len(requests):
                 self.flush()  # shows whether the client keeps up
         return []
-
-    def _check_requests(self, requests: list[Request]) -> list[Request]:
-        accepted = []
-        for request in requests:
-            if self.pedantic and not is_publishable(request[0]):
-                self._error(INVALID_PUBLISH_SUBJECT)
-                continue
-            self._ok()
-            accepted.append(request)
-        return accepted
 
     def _defer(self, events: list[Event]) -> None:
         self._deferred = events
@@ -305,20 +296,25 @@ class Connection(asyncio.Protocol):
 
     def _publish(self, event: Publish) -> None:
         subject, reply, headers, _ = event
-        if not is_publishable(subject):
-            self._error(INVALID_PUBLISH_SUBJECT)
-            return
         if headers is not None and not self.accepts_headers:
             self.fail(PARSER_ERROR)
             return
-        self._ok()
+        if self.pedantic or self.verbose:
+            self._acknowledge(subject)
         delivered = False
         for subscription in self._listener.index.match(subject).receivers(None if self.echo else self):
             if subscription.connection.deliver(subscription, event):
                 delivered = True
         if not delivered and reply is not None and self.no_responders:
-            status = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % subject
-            self._route(Publish(reply, None, status, b""), only_one=True)
+            self._send_no_responders(reply, subject)
+
+    def _send_no_responders(self, reply: bytes, subject: bytes) -> None:
+        """Tell the client, by one subscription, that nobody listens on a subject."""
+        if self._index is None or reply.startswith(REQUEST_PREFIX):
+            return
+        status = b"NATS/1.0 503\r\nNats-Subject: %b\r\n\r\n" % subject
+        for subscription in self._index.match(reply).plain[:1]:
+            self.deliver(subscription, Publish(reply, None, status, b""))
 
     # What the client gets.
 
@@ -353,14 +349,12 @@ class Connection(asyncio.Protocol):
                 self._route(Publish(subject, None, None, body))
         self._listener.flush_unless_busy()
 
-    def _route(self, message: Publish, *, only_one: bool = False) -> None:
+    def _route(self, message: Publish) -> None:
         """Deliver a message to this connection's own matching subscriptions."""
         if self._index is None or message.subject.startswith(REQUEST_PREFIX):
             return
         for subscription in self._index.match(message.subject).receivers():
             self.deliver(subscription, message)
-            if only_one:
-                return
 
     def deliver(self, subscription: Subscription, message: Publish) -> bool:
         """Send a message to one subscription of this connection; whether it was."""
@@ -392,6 +386,12 @@ class Connection(asyncio.Protocol):
         if self.accepts_info and not self.is_closed:
             self._write(self._listener.info_line(self))
             self._listener.flush_unless_busy()
+
+    def _acknowledge(self, subject: bytes) -> None:
+        """Say what a pedantic or verbose client wants to hear of each message, which is carried out anyway."""
+        if self.pedantic and not is_publishable(subject):
+            self._error(INVALID_PUBLISH_SUBJECT)
+        self._ok()
 
     def _ok(self) -> None:
         if self.verbose:

@@ -18,7 +18,7 @@ DEFAULT_MAX_CONTROL_LINE = 4096
 UNKNOWN_OPERATION = "Unknown Protocol Operation"
 PARSER_ERROR = "Parser Error"
 MAXIMUM_PAYLOAD_VIOLATION = "Maximum Payload Violation"
-MAXIMUM_CONTROL_LINE_EXCEEDED = "Maximum Control Line Exceeded"
+MAXIMUM_CONTROL_LINE_EXCEEDED = "maximum control line exceeded"
 
 # What a client may send. "+OK" is allowed, and ignored, as the reference server does.
 _VERBS = (b"PUB", b"HPUB", b"SUB", b"UNSUB", b"PING", b"PONG", b"CONNECT", b"+OK")

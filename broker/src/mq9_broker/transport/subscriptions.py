@@ -266,7 +266,9 @@ class SubscriptionIndex:
             found = self._cache.get(subject)
             if found is None:
                 found = self._cache[subject] = []
-                _walk(self._root, subject.split(b"."), found)
+                tokens = subject.split(b".")
+                if b"" not in tokens:  # else nothing matches, `>` neither
+                    _walk(self._root, tokens, found)
             entries += found
         return Matches(entries)
 
