@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,13 @@ class Broker:
     def url(self) -> str:
         """The NATS URL."""
         return self.ready["nats"]
+
+    async def advance(self, milliseconds: int) -> None:
+        """Moves the broker's clock; returns when everything that fell due has happened."""
+        body = json.dumps({"advance_ms": milliseconds}).encode()
+        request = urllib.request.Request(f"{self.ready['http']}/clock", body, method="POST")
+        with await asyncio.to_thread(urllib.request.urlopen, request, timeout=10) as response:
+            assert response.status == 200
 
     def stop(self) -> None:
         """Ends the process and waits for it."""
