@@ -39,8 +39,10 @@ EXPIRY_FIELD: Final = 5
 
 SEGMENT_MESSAGES: Final = 128
 SEGMENT_BYTES: Final = 65_536
-_CACHED_SEGMENTS: Final = 2_048
-_CACHED_BYTES: Final = 33_554_432
+# Few, on purpose: reading a segment from the store costs less than touching one that has left the processor's
+# caches, and every segment that is dropped has to be touched once more.
+_CACHED_SEGMENTS: Final = 128
+_CACHED_BYTES: Final = 8_388_608
 
 # create_time_ms, messages, the earliest expiry (0 = none expires), whether it is a run
 _HEADER: Final = Struct(">QIQ?")
