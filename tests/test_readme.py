@@ -9,7 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import BIN, ROOT
+ROOT = Path(__file__).resolve().parent.parent
+BIN = ROOT / ".venv" / "bin"
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEFAULT_URL = "nats://127.0.0.1:4222"
