@@ -96,7 +96,7 @@ class BodyDecoder:
         self._new_address = new_address
         # Addresses first: a malformed address is found before anything else is looked at.
         ordered = sorted(operation.fields, key=lambda f: f.kind != "address")
-        self._fields = [(f, value_check(f)) for f in ordered]
+        self._fields = [(f, field_check(f)) for f in ordered]
         self._names = [name for name in operation.command.__struct_fields__ if name != "address"]
         self._has_address = "address" in operation.command.__struct_fields__
         self._model = msgspec.json.Decoder(operation.model) if operation.model is not None else None
@@ -172,12 +172,7 @@ class BodyDecoder:
             if field.required:
                 raise refuse(_code(field), field.name, "is required")
             return field.default
-        try:
-            return check(value)
-        except _TypeError as error:
-            raise refuse(errors.INVALID_ARGUMENT, ".".join(field.path), str(error)) from None
-        except ValueError as error:
-            raise refuse(_code(field), ".".join(field.path), str(error)) from None
+        return check(value)
 
     def _check_rules(self, values: dict[str, Any]) -> None:
         for rule in self._operation.rules:
@@ -208,27 +203,26 @@ def decimal(text: str, field: Field) -> int:
     Raises:
         RefusedError: It is no such integer, or outside its bounds.
     """
-    name = field.path[0]
     if not (text.isascii() and text.isdigit() and len(text) <= limits.MAX_INTEGER_DIGITS):
         why = f"must be 1 to {limits.MAX_INTEGER_DIGITS} digits"
-        raise refuse(errors.INVALID_ARGUMENT, name, why)
-    try:
-        number: int = value_check(field)(int(text))
-    except ValueError as error:
-        raise refuse(errors.INVALID_ARGUMENT, name, str(error)) from None
+        raise refuse(errors.INVALID_ARGUMENT, field.path[0], why)
+    number: int = field_check(field)(int(text))
     return number
 
 
-def word(value: Any, field: Field) -> Any:
-    """Check a value from a header by its field.
+def field_check(field: Field) -> _Check:
+    """Return a function that turns a good value into what the engine gets; `RefusedError` for a bad one."""
+    check = value_check(field)
 
-    Raises:
-        RefusedError: It is not as the field wants it.
-    """
-    try:
-        return value_check(field)(value)
-    except ValueError as error:
-        raise refuse(_code(field), field.path[0], str(error)) from None
+    def checked(value: Any) -> Any:
+        try:
+            return check(value)
+        except _TypeError as error:
+            raise refuse(errors.INVALID_ARGUMENT, ".".join(field.path), str(error)) from None
+        except ValueError as error:
+            raise refuse(_code(field), ".".join(field.path), str(error)) from None
+
+    return checked
 
 
 def _integer_check(field: Field) -> _Check:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from mq9_broker._generated import errors
 from mq9_broker.engine.commands import LANE_NORMAL, PRIORITIES, SendOptions
-from mq9_broker.shell.bodies import decimal, word
+from mq9_broker.shell.bodies import decimal, field_check
 from mq9_broker.shell.description import Field, Operation
-from mq9_broker.shell.refusal import RefusedError, refuse
+from mq9_broker.shell.refusal import RefusedError
 
 # Header blocks are often the same for message after message (a priority, a content type): short ones are
 # remembered.
@@ -29,7 +30,7 @@ class HeaderDecoder:
     """Decodes the header blocks of SEND."""
 
     def __init__(self, operation: Operation) -> None:
-        self._fields = {f.path[0].lower(): f for f in operation.headers}
+        self._readers = {f.path[0].lower(): (f.name, _reader(f)) for f in operation.headers}
         self._remembered: dict[bytes, SendHeaders] = {}
 
     def decode(self, block: bytes) -> SendHeaders:
@@ -55,7 +56,7 @@ class HeaderDecoder:
             raise RefusedError(errors.invalid_argument("headers", "are not UTF-8")) from None
         interpreted: dict[str, list[str]] = {}
         kept: dict[str, list[str]] = {}
-        fields = self._fields
+        readers = self._readers
         for line in lines[1:]:
             name, colon, value = line.partition(":")
             if not colon:
@@ -65,16 +66,16 @@ class HeaderDecoder:
                 continue
             value = value.strip(_BLANKS)
             lower = name.lower()
-            if lower in fields:
+            if lower in readers:
                 interpreted.setdefault(lower, []).append(value)
             else:
                 kept.setdefault(name, []).append(value)
         values: dict[str, Any] = {}
         for lower, texts in interpreted.items():
-            field = fields[lower]
-            value = _value(field, texts)
+            argument, read = readers[lower]
+            value = read(texts)
             if value is not None:
-                values[field.name] = value
+                values[argument] = value
         priority = values.pop("priority", None)
         lane = PRIORITIES.index(priority) if priority is not None else LANE_NORMAL
         options = SendOptions(
@@ -87,17 +88,19 @@ class HeaderDecoder:
         return lane, _encode_json(kept) if kept else b"", options if any(options) else None
 
 
-def _value(field: Field, texts: list[str]) -> Any:
-    """Return what a header says; None if nothing."""
-    if field.kind == "list":
+def _reader(field: Field) -> Callable[[list[str]], Any]:
+    """Return a function that reads what the values of a header say; None if they say nothing."""
+    if field.kind == "integer":
+        return lambda texts: decimal(texts[0], field) if texts[0] else None
+    check = field_check(field)
+    if field.kind == "string":
+        return lambda texts: check(texts[0]) if texts[0] else None
+    if field.kind != "list":
+        raise ValueError(f"{field.name}: a header can't be of the kind {field.kind}")
+
+    def read_list(texts: list[str]) -> Any:
         joined = ",".join(texts) if field.join else texts[0]
         items = [part for part in (p.strip(_BLANKS) for p in joined.split(",")) if part]
-        return word(items, field) if items else None
-    text = texts[0]
-    if not text:
-        return None
-    if field.kind == "integer":
-        return decimal(text, field)
-    if field.kind == "string":
-        return word(text, field)
-    raise refuse(errors.INVALID_ARGUMENT, field.path[0], f"a header can't be a {field.kind}")
+        return check(items) if items else None
+
+    return read_list
