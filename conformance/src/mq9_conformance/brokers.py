@@ -66,7 +66,7 @@ class Broker:
         reply = await self.http_request("POST", "/clock", json.dumps({"advance_ms": milliseconds}))
         if reply.status != 200:
             raise HarnessError(
-                f"POST /clock was answered {reply.status} {reply.text[:200]}: is this a broker with --test-clock?"
+                f"POST /clock was answered {reply.status} {reply.text[:200]}: does it run with --test-clock?"
             )
 
     async def http_request(self, method: str, path: str, body: str = "") -> HttpReply:

@@ -1,4 +1,4 @@
-"""The command line `mq9-conformance`. Exit codes: 0 green, 1 red, 2 a mistake in the arguments or scenario files."""
+"""The command line `mq9-conformance`. Exit codes: 0 green, 1 red, 2 a mistake in arguments or files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from .spec import Spec, find_spec, load_spec
 from .values import ScenarioError
 from .verdict import RAW, Status, coverage, load_known
 
-_EPILOG = "exit code: 0 green; 1 red (a failure, nothing ran, an uncovered MUST, ...); 2 a mistake in arguments or files"
+_EPILOG = (
+    "exit code: 0 green; 1 red (a failure, nothing ran, an uncovered MUST, ...); "
+    "2 a mistake in arguments or files"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,22 +50,38 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=summary, description=summary, epilog=_EPILOG)
-        sub.add_argument("--spec", metavar="DIR", help="folder of the spec (default: MQ9_SPEC, or found beside the suite)")
-        sub.add_argument("--scenarios", metavar="DIR", help="folder of the scenarios (default: conformance/scenarios)")
+        sub.add_argument(
+            "--spec", metavar="DIR", help="folder of the spec (default: MQ9_SPEC, or found beside the suite)"
+        )
+        sub.add_argument(
+            "--scenarios", metavar="DIR", help="folder of the scenarios (default: conformance/scenarios)"
+        )
         return sub
 
     runs = command("run", "Plays scenarios and prints the matrix.")
     _add_filter(runs)
-    runs.add_argument("--sdk", metavar="NAMES", help=f"columns to run, with commas between: SDKs, or {RAW} (default: all)")
     runs.add_argument(
-        "--mode", choices=["sdk", "broker"], default="sdk",
+        "--sdk", metavar="NAMES", help=f"columns, with commas between: SDKs, or {RAW} (default: all)"
+    )
+    runs.add_argument(
+        "--mode",
+        choices=["sdk", "broker"],
+        default="sdk",
         help="sdk: every SDK on the reference broker (default); broker: raw requests only, against any broker",
     )
-    runs.add_argument("--url", metavar="URL", help="a broker that runs already, for --mode broker: nats://HOST:PORT")
+    runs.add_argument("--url", metavar="URL", help="a running broker, for --mode broker: nats://HOST:PORT")
     runs.add_argument("--http", metavar="URL", help="its HTTP port, if it has a test clock: http://HOST:PORT")
     runs.add_argument("--strict", action="store_true", help="an SDK that cannot run here makes the run red")
-    runs.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N", help="scenarios at once (default: %(default)s)")
-    runs.add_argument("--known", metavar="FILE", help="known failures (default: conformance/known-failing.yaml)")
+    runs.add_argument(
+        "--workers",
+        type=int,
+        default=2 * (os.cpu_count() or 1),
+        metavar="N",
+        help="scenarios at once (default: %(default)s)",
+    )
+    runs.add_argument(
+        "--known", metavar="FILE", help="known failures (default: conformance/known-failing.yaml)"
+    )
     runs.add_argument("--reports", metavar="DIR", help="where reports go (default: reports/conformance)")
     runs.add_argument("--fail-fast", action="store_true", help="stop after the first red result")
     runs.add_argument("--replay", action="store_true", help="print the exact lines of every failure")
@@ -80,10 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     covers.add_argument("--missing", action="store_true", help="only those without a check")
     covers.set_defaults(action=_coverage)
 
-    mutants = command("mutants", "Proves that broken adapters and brokers are caught; prints the kill matrix.")
-    mutants.add_argument("--filter", metavar="TEXT", default="", help="only mutants whose name or requirement contains this")
-    mutants.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1), metavar="N", help="mutants at once (default: %(default)s)")
-    mutants.add_argument("--reports", metavar="DIR", help="where the kill matrix goes (default: reports/conformance)")
+    mutants = command(
+        "mutants", "Proves that broken adapters and brokers are caught; prints the kill matrix."
+    )
+    mutants.add_argument(
+        "--filter", metavar="TEXT", default="", help="only mutants whose name or requirement contains this"
+    )
+    mutants.add_argument(
+        "--workers",
+        type=int,
+        default=3 * (os.cpu_count() or 1),
+        metavar="N",
+        help="mutants at once (default: %(default)s)",
+    )
+    mutants.add_argument(
+        "--reports", metavar="DIR", help="where the kill matrix goes (default: reports/conformance)"
+    )
     mutants.add_argument("--verbose", "-v", action="store_true", help="say what killed each mutant")
     mutants.set_defaults(action=_mutants)
 
@@ -96,8 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--filter", metavar="TEXT", action="append", default=[],
-        help="only scenarios with this in their name or file, or with this requirement id; `=name` exactly; may be repeated",
+        "--filter",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="only scenarios with this in name or file, or this requirement id; `=name` exactly; repeatable",
     )
 
 
@@ -119,7 +153,9 @@ def _load(options: argparse.Namespace) -> tuple[Spec, list[Scenario], Path]:
     folder = find_spec(options.spec)
     root = folder.parent
     spec = load_spec(folder)
-    scenarios = load_folder(Path(options.scenarios) if options.scenarios else root / "conformance" / "scenarios")
+    scenarios = load_folder(
+        Path(options.scenarios) if options.scenarios else root / "conformance" / "scenarios"
+    )
     return spec, scenarios, root
 
 
@@ -139,7 +175,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.mode == "broker":
         if not options.url:
             raise ScenarioError("--mode broker needs --url nats://HOST:PORT")
-        external = Broker(_address(options.url, 4222), http=_address(options.http, 9090) if options.http else None)
+        external = Broker(
+            _address(options.url, 4222), http=_address(options.http, 9090) if options.http else None
+        )
         adapters, names = [], None
     elif options.url:
         raise ScenarioError("--url belongs to --mode broker")
@@ -154,7 +192,9 @@ def _run(options: argparse.Namespace) -> int:
         spec=spec,
         scenarios=chosen,
         adapters=adapters,
-        known=load_known(Path(options.known) if options.known else root / "conformance" / "known-failing.yaml"),
+        known=load_known(
+            Path(options.known) if options.known else root / "conformance" / "known-failing.yaml"
+        ),
         workers=options.workers,
         external=external,
         raw=names is None or RAW in names,
@@ -163,7 +203,9 @@ def _run(options: argparse.Namespace) -> int:
     )
     partial = bool(options.filter or names or external)
     report = asyncio.run(run(run_options, scenarios, filtered=partial, strict=options.strict))
-    files = write_reports(report, Path(options.reports) if options.reports else root / "reports" / "conformance")
+    files = write_reports(
+        report, Path(options.reports) if options.reports else root / "reports" / "conformance"
+    )
     red = [result for result in report.results if result.status in {Status.FAILED, Status.ERROR}]
     for result in red if options.replay else red[:3]:
         terminal.failure(result, files[f"{result.scenario.name} [{result.column}]"])
@@ -182,7 +224,13 @@ def _list(options: argparse.Namespace) -> int:
     _, scenarios, _ = _load(options)
     chosen = select(scenarios, options.filter)
     for scenario in chosen:
-        where = "sdk" if scenario.needs_sdk and scenario.not_raw() else "sdk, raw" if scenario.needs_sdk else "raw"
+        where = (
+            "sdk"
+            if scenario.needs_sdk and scenario.not_raw()
+            else "sdk, raw"
+            if scenario.needs_sdk
+            else "raw"
+        )
         print(f"{scenario.name:<70} {scenario.layer}  {where:<9} {', '.join(scenario.covers)}")
     print(f"{len(chosen)} scenarios")
     return 0 if chosen else 1

@@ -93,7 +93,7 @@ class FrameParser:
 
 
 def parse_headers(head: bytes) -> tuple[int | None, Headers]:
-    """Splits a header block into the status of its first line (None if it has none) and its lines in order."""
+    """Splits a header block into the status of its first line, None without one, and its lines in order."""
     if not head:
         return None, []
     first, *lines = head.decode("utf-8", "replace").split("\r\n")
@@ -143,10 +143,10 @@ def info(options: dict[str, Any]) -> bytes:
 
 def subject_matches(pattern: str, subject: str) -> bool:
     """Says whether a subscription's subject, wildcards included, covers a subject."""
-    wanted, tokens = pattern.split("."), subject.split(".")
-    for index, token in enumerate(wanted):
-        if token == ">":
-            return len(tokens) > index
-        if index >= len(tokens) or (token not in {"*", tokens[index]}):
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, part in enumerate(wanted):
+        if part == ">":
+            return len(given) > index
+        if index >= len(given) or part not in {"*", given[index]}:
             return False
-    return len(wanted) == len(tokens)
+    return len(wanted) == len(given)

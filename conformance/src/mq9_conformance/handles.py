@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .adapter import AdapterProcess, Channel, SdkClient, decode_object, encode_ids
 from .matching import match, same, show
+from .patience import PATIENCE
 from .rawnats import RawClient, Subscription
 from .results import CallFailed, Failure, HarnessError
 from .scenario import Step
@@ -16,8 +17,6 @@ from .values import ScenarioError, json_bytes, payload_bytes
 
 if TYPE_CHECKING:
     from .player import Player
-
-_EVENT_WITHIN_S = 15.0
 
 
 class Call:
@@ -99,8 +98,9 @@ class _Background:
         }
         if "card" in args:
             encoded["card_json"] = json_bytes(args["card"]).decode()
+        fields["as"] = self.channel.label
         answer = await self.client.adapter.request(
-            self.operation, client=self.client.name, args=encoded, **{"as": self.channel.label}, **fields
+            self.operation, client=self.client.name, args=encoded, **fields
         )
         return {} if answer is None else answer
 
@@ -205,9 +205,9 @@ class Consumer(_Background):
 
     async def _next(self, queue: asyncio.Queue[dict[str, Any]], what: str) -> dict[str, Any]:
         try:
-            return await asyncio.wait_for(queue.get(), _EVENT_WITHIN_S)
+            return await asyncio.wait_for(queue.get(), PATIENCE.event_s)
         except asyncio.TimeoutError:
-            raise Failure(f"{what}: nothing came within {_EVENT_WITHIN_S:g} s") from None
+            raise Failure(f"{what}: nothing came within {PATIENCE.event_s:g} s") from None
 
     async def _take_held(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         for _ in range(100):

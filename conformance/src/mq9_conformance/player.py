@@ -15,6 +15,7 @@ from .adapter import AdapterProcess, SdkClient
 from .brokers import Broker, ReferenceBroker
 from .handles import Call, Consumer, Iteration, KeepAlive, SubscriptionHandle
 from .matching import match, show
+from .patience import PATIENCE
 from .proxy import ClientWire, RuleBook, ServerOptions
 from .rawnats import RawClient, RawOperations, body_bytes, header_bytes, request_parts
 from .results import CallFailed, CallOptions, Failure, HarnessError
@@ -26,7 +27,6 @@ from .values import ScenarioError, Variables, milliseconds
 from .wire import WireLog, check_count, check_step, find_sequence, transcript
 
 _RUNS = itertools.count(1)
-_SEEN_WITHIN_S = 10.0
 _CLOSE_WITHIN_S = 15.0
 _STEM = f"s{random.SystemRandom().randrange(16**6):06x}"
 
@@ -174,7 +174,7 @@ class Player:
             raw = await self._raw(f"raw.{name}")
             self.sdk_clients[name] = RawOperations(self.stage.spec, raw, timeout_s)
             return
-        upstream = None if self.rules.scripted else (lambda: self.broker.address())
+        upstream = None if self.rules.scripted else self.broker.address
         server = self.scenario.data.get("server") or {}
         wire = ClientWire(
             name,
@@ -247,7 +247,7 @@ class Player:
         self.handles[step.label] = Call(
             asyncio.ensure_future(_decoded(client, step.action, future)), number, client.adapter
         )
-        await wire.log.wait_until(lambda: len(wire.log.records) > before or future.done(), _SEEN_WITHIN_S)
+        await wire.log.wait_until(lambda: len(wire.log.records) > before or future.done(), PATIENCE.request_s)
         await wire.barrier()
 
     async def _begin_background(self, step: Step, client: SdkClient) -> None:
@@ -285,17 +285,20 @@ class Player:
                     if not find_sequence([rule], log.records[log.mark :], trial)[1]:
                         raise Failure(f"wire: {show(rule)} was sent")
             elif what == "count":
-                trial = self.variables
-                await log.wait_until(lambda: not check_count(wanted, log.records[log.mark :], trial), 1.0)
-                problems = check_count(wanted, log.records[log.mark :], self.variables)
-                if problems:
-                    raise Failure("; ".join(problems))
+                await self._wire_count(log, wanted)
             else:
                 raise ScenarioError(f"wire: {what!r} is none of mark, sees, never, count")
 
+    async def _wire_count(self, log: WireLog, wanted: Mapping[str, Any]) -> None:
+        def problems() -> list[str]:
+            return check_count(wanted, log.records[log.mark :], self.variables)
+
+        await log.wait_until(lambda: not problems(), 1.0)
+        self.report(problems())
+
     async def _wire_sees(self, log: WireLog, wanted: list[Mapping[str, Any]]) -> None:
         found = await log.wait_until(
-            lambda: not find_sequence(wanted, log.records[log.mark :], self.variables)[1], _SEEN_WITHIN_S
+            lambda: not find_sequence(wanted, log.records[log.mark :], self.variables)[1], PATIENCE.request_s
         )
         variables, missing = find_sequence(wanted, log.records[log.mark :], self.variables)
         if not found or missing:

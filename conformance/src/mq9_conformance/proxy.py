@@ -1,4 +1,4 @@
-"""The runner between SDK and broker: a recording proxy that can also play odd moments, or the whole broker."""
+"""The runner between SDK and broker: a recording proxy that can also play odd moments, or a broker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CONNECTIONS = itertools.count(1)
 
 @dataclass
 class RuleBook:
-    """The rules of a scenario: what to answer to which request. One position per rule; the last reply repeats."""
+    """The rules of a scenario: what to answer to which request; the last reply of a rule repeats."""
 
     variables: Variables
     scripted: bool

@@ -157,9 +157,12 @@ class RawClient:
     async def request(
         self, subject: str, payload: bytes, headers: bytes = b"", timeout_s: float = 5.0
     ) -> Delivery:
-        """Sends one request and waits for its reply; raises CallFailed with kind timeout or connection_closed."""
+        """Sends one request and waits for its reply; raises CallFailed: timeout or connection_closed."""
         (future,) = self.start_requests([(subject, headers, payload)])
-        return await self._within(future, timeout_s, f"no reply on {subject} within {timeout_s:g} s")
+        delivery: Delivery = await self._within(
+            future, timeout_s, f"no reply on {subject} in {timeout_s:g} s"
+        )
+        return delivery
 
     async def _within(self, future: asyncio.Future[Any], timeout_s: float, what: str) -> Any:
         try:
@@ -306,7 +309,7 @@ def body_bytes(args: Mapping[str, Any]) -> bytes:
 
 
 def header_bytes(headers: Any) -> bytes:
-    """A header block of a map (values text, or a list of them) or of [name, value] pairs; empty without headers."""
+    """A header block of a map (values text, or lists of them) or of [name, value] pairs; empty for none."""
     if not headers:
         return b""
     pairs: list[tuple[str, str | bytes]] = []

@@ -85,13 +85,13 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[Located]
     yield data
     keys: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if key in keys:
             raise ScenarioError(
                 f"{node.start_mark.name}:{key_node.start_mark.line + 1}: {key!r} stands here twice"
             )
         keys.add(key)
-    data.update(loader.construct_mapping(node, deep=True))
+    data.update({str(key): value for key, value in loader.construct_mapping(node, deep=True).items()})
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
@@ -236,7 +236,7 @@ def load_file(path: Path) -> list[Scenario]:
         raise ScenarioError(f"{path.name}:{line}: not YAML: {error.problem}") from error
     if not isinstance(data, list):
         raise ScenarioError(f"{path.name}:1: a list of scenarios was expected")
-    return [_scenario(path, item) for item in data]
+    return [scenario_of(path, item) for item in data]
 
 
 def load_folder(folder: Path) -> list[Scenario]:
@@ -247,10 +247,18 @@ def load_folder(folder: Path) -> list[Scenario]:
     return [scenario for path in paths for scenario in load_file(path)]
 
 
-def _scenario(path: Path, item: Any) -> Scenario:
+def located(value: Any) -> Any:
+    """Plain maps, as JSON gives them, as maps with a line (0)."""
+    if isinstance(value, Mapping):
+        return Located({name: located(item) for name, item in value.items()})
+    return [located(item) for item in value] if isinstance(value, list) else value
+
+
+def scenario_of(path: Path, item: Any) -> Scenario:
+    """Makes a scenario of one item of a file; raises ScenarioError with file:line where it is none."""
     if not isinstance(item, Located) or not isinstance(item.get("scenario"), str):
         raise ScenarioError(
-            f"{path.name}:{getattr(item, 'line', 1)}: a map with `scenario`, `covers` and `steps` was expected"
+            f"{path.name}:{getattr(item, 'line', 1)}: a map with `scenario`, `covers`, `steps` was expected"
         )
     covers, steps = item.get("covers"), item.get("steps")
     if not isinstance(covers, list) or not isinstance(steps, list) or not steps:

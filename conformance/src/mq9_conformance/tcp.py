@@ -78,7 +78,7 @@ class TcpClient:
                 raise Failure(f"tcp: expected {what}, got {show(bytes(self._received))}; {why}") from None
             if not data:
                 raise Failure(
-                    f"tcp: expected {what}, got {show(bytes(self._received))}; the broker closed the connection"
+                    f"tcp: expected {what}, got {show(bytes(self._received))}; the broker closed it"
                 )
             self._timeline.add("tcp", f"< {show(data, 200)}")
             self._received += data

@@ -1,4 +1,4 @@
-"""Values of a scenario: variables, payload forms and generators, resolved into what is really sent or compared."""
+"""Values of a scenario: variables, payload forms and generators, resolved into what is sent or compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,24 @@ _VARIABLE = re.compile(r"\$\$|\$\{([a-z][a-z0-9_]*)\}|\$([a-z][a-z0-9_]*)")
 _WHOLE = re.compile(r"\$(?:\{([a-z][a-z0-9_]*)\}|([a-z][a-z0-9_]*))")
 
 OPERATORS = frozenset(
-    "add length range json_text regex gt gte lt lte between exactly contains unordered not one_of all".split()
+    [
+        "add",
+        "length",
+        "range",
+        "json_text",
+        "regex",
+        "gt",
+        "gte",
+        "lt",
+        "lte",
+        "between",
+        "exactly",
+        "contains",
+        "unordered",
+        "not",
+        "one_of",
+        "all",
+    ]
 )
 """Names after a dollar that are matchers or generators when they are the first key of a map."""
 

@@ -1,4 +1,4 @@
-"""What an SDK sent: records of requests, how they are compared, and transcripts that six SDKs can be compared by."""
+"""What an SDK sent: records of requests, how they are compared, and transcripts to compare SDKs by."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ _HEX_ID = re.compile(r"^[0-9a-f]{32}$")
 def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict[str, Any]]]:
     """The requests of a scenario in a form that is the same for every SDK that behaves the same.
 
-    Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes that repeat themselves are
-    one; times are left out.
+    Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes that repeat themselves
+    are one; times are left out.
     """
     names = variables.reverse()
     seen: dict[str, str] = {}

@@ -1,13 +1,15 @@
 """Broken SDKs: the Python SDK and its adapter with one wrong piece each, put in from outside.
 
-Each breaks one requirement and still does create, send, fetch, acknowledge. Most sit at three edges: the arguments
-that the adapter hands over, the requests and replies of the SDK's connection, and what the adapter answers.
+Each breaks one requirement and still does create, send, fetch, acknowledge. Most sit at three edges: the
+arguments that the adapter hands over, the requests and replies of the SDK's connection, and what the adapter
+answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import json
 import secrets
 from collections.abc import Callable
@@ -95,7 +97,7 @@ EditRequest = Callable[[str, str, bytes, Any], tuple[str, bytes, Any]]
 
 
 def requests(edit: EditRequest) -> Callable[[], None]:
-    """Edits what goes over the wire: (operation, subject, payload, headers) to (subject, payload, headers)."""
+    """Edits what goes over the wire: subject, payload and headers, knowing the operation."""
 
     def put_in() -> None:
         def make(original: Any) -> Any:
@@ -156,12 +158,16 @@ def reply_values(edit: Callable[[str, Json], Any]) -> Callable[[], None]:
     return replies(change)
 
 
-def swallow(operation: str, answer: Json, when: Callable[[Json], bool] = lambda body: True) -> Callable[[], None]:
+def swallow(
+    operation: str, answer: Json, when: Callable[[Json], bool] = lambda body: True
+) -> Callable[[], None]:
     """An operation never reaches the wire; the SDK takes this for its reply."""
 
     def put_in() -> None:
         def make(original: Any) -> Any:
-            async def request(self: Any, name: str, subject: str, payload: bytes, *rest: Any, **more: Any) -> Any:
+            async def request(
+                self: Any, name: str, subject: str, payload: bytes, *rest: Any, **more: Any
+            ) -> Any:
                 if name == operation and when(json.loads(payload or b"{}")):
                     return json.dumps(answer).encode()
                 return await original(self, name, subject, payload, *rest, **more)
@@ -178,7 +184,9 @@ def constant(name: str, value: Any) -> Callable[[], None]:
     return lambda: wrap(sdk("mq9._generated.constants"), name, lambda old: value)
 
 
-def retries_after(*more: str, operations: set[str] | None = None, everything: bool = False) -> Callable[[], None]:
+def retries_after(
+    *more: str, operations: set[str] | None = None, everything: bool = False
+) -> Callable[[], None]:
     """Tries again after failures that are final."""
 
     class Everything(frozenset[str]):
@@ -186,20 +194,31 @@ def retries_after(*more: str, operations: set[str] | None = None, everything: bo
             return item not in {"cancelled", "invalid_argument", None}
 
     def put_in() -> None:
-        def make(original: Any) -> Any:
-            async def attempts(
-                self: Any, operation: Any, subject: str, payload: Any, headers: Any, seconds: Any, repeatable: Any, *rest: Any
-            ) -> Any:
-                if operations is None or operation.name in operations:
-                    wanted = Everything() if everything else operation.retries_on | set(more)
-                    operation, repeatable = operation._replace(retries_on=wanted), True
-                return await original(self, operation, subject, payload, headers, seconds, repeatable, *rest)
+        def edit(call: Json) -> None:
+            operation = call["operation"]
+            if operations is None or operation.name in operations:
+                wanted = Everything() if everything else operation.retries_on | set(more)
+                call["operation"], call["repeatable"] = operation._replace(retries_on=wanted), True
 
-            return attempts
-
-        wrap(sdk("mq9._client:Client"), "_attempts", make)
+        _edit_attempts(edit)
 
     return put_in
+
+
+def _edit_attempts(edit: Callable[[Json], None]) -> None:
+    """Edits the arguments of the SDK's loop of attempts, by their names."""
+
+    def make(original: Any) -> Any:
+        signature = inspect.signature(original)
+
+        async def attempts(*args: Any, **more: Any) -> Any:
+            call = signature.bind(*args, **more)
+            edit(call.arguments)
+            return await original(*call.args, **call.kwargs)
+
+        return attempts
+
+    wrap(sdk("mq9._client:Client"), "_attempts", make)
 
 
 # Single pieces
@@ -268,7 +287,9 @@ def _deliver_for_ever() -> Callable[[Json], None]:
 
     def edit(body: Json) -> None:
         if body.get("config", {}).get("lease_ms"):
-            first.update({name: body[name] for name in ("deliver", "from_id", "force_deliver") if name in body})
+            first.update(
+                {name: body[name] for name in ("deliver", "from_id", "force_deliver") if name in body}
+            )
             body.update(first)
 
     return edit
@@ -306,7 +327,11 @@ def _reworded(operation: str, reply: Json) -> None:
 
 def _guessed_payload(operation: str, reply: Json) -> None:
     for message in reply.get("messages") or []:
-        if isinstance(message, dict) and "encoding" not in message and isinstance(message.get("payload"), str):
+        if (
+            isinstance(message, dict)
+            and "encoding" not in message
+            and isinstance(message.get("payload"), str)
+        ):
             message["encoding"] = "base64"
 
 
@@ -324,7 +349,20 @@ def _odd_message_fails(operation: str, reply: Json) -> None:
 
 
 def _unknown_fields_fail(operation: str, reply: Json) -> None:
-    known = {"error", "code", "msg_id", "messages", "lease_id", "mail_address", "deleted", "renewed", "mailbox", "agents", "meta", "cursor"}
+    known = {
+        "error",
+        "code",
+        "msg_id",
+        "messages",
+        "lease_id",
+        "mail_address",
+        "deleted",
+        "renewed",
+        "mailbox",
+        "agents",
+        "meta",
+        "cursor",
+    }
     if set(reply) - known:
         reply["error"] = 5
 
@@ -367,11 +405,11 @@ def _no_pauses() -> None:
 
 def _cancelled_is_sent_again() -> None:
     def make(original: Any) -> Any:
-        async def attempts(self: Any, *args: Any) -> Any:
+        async def attempts(self: Any, *args: Any, **more: Any) -> Any:
             try:
-                return await original(self, *args)
+                return await original(self, *args, **more)
             except asyncio.CancelledError:
-                self._run_in_background(original(self, *args))
+                self._run_in_background(original(self, *args, **more))
                 raise
 
         return attempts
@@ -572,16 +610,30 @@ MUTANTS: list[AdapterMutant] = [
     AdapterMutant("second-close-fails", "SDK-015", _close("once")),
     AdapterMutant("closes-what-it-was-given", "SDK-016", _closes_what_it_was_given),
     AdapterMutant("unsupported-is-internal", "SDK-017", reply_values(_unsupported_is_internal)),
-    AdapterMutant("refusal-without-code", "SDK-018", answers(lambda e: e.pop("code", None) if e.get("code") == "unauthorized" else None)),
+    AdapterMutant(
+        "refusal-without-code",
+        "SDK-018",
+        answers(lambda e: e.pop("code", None) if e.get("code") == "unauthorized" else None),
+    ),
     AdapterMutant("one-attempt", "RETRY-001", constant("RETRY_ATTEMPTS", 1)),
     AdapterMutant("four-attempts", "RETRY-001", constant("RETRY_ATTEMPTS", 4)),
     AdapterMutant("no-pause-between-attempts", "RETRY-001", _no_pauses),
-    AdapterMutant("nack-again-after-timeout", "RETRY-002", retries_after("timeout", operations={"msg.nack", "msg.fetch"})),
-    AdapterMutant("send-again-without-id", "RETRY-003", retries_after("timeout", "unavailable", operations={"msg.send"})),
+    AdapterMutant(
+        "nack-again-after-timeout",
+        "RETRY-002",
+        retries_after("timeout", operations={"msg.nack", "msg.fetch"}),
+    ),
+    AdapterMutant(
+        "send-again-without-id", "RETRY-003", retries_after("timeout", "unavailable", operations={"msg.send"})
+    ),
     AdapterMutant("dedup-id-from-the-second-attempt", "RETRY-004", requests(_dedup_late())),
     AdapterMutant("new-dedup-id-for-each-attempt", "RETRY-004", requests(_dedup_new)),
     AdapterMutant("every-error-is-tried-again", "RETRY-005", retries_after(everything=True)),
-    AdapterMutant("addresses-are-repaired", "ADDRESS-002", arguments({"send", "fetch", "mailbox_create"}, _repaired_address)),
+    AdapterMutant(
+        "addresses-are-repaired",
+        "ADDRESS-002",
+        arguments({"send", "fetch", "mailbox_create"}, _repaired_address),
+    ),
     AdapterMutant("header-values-are-repaired", "SEND-012", arguments({"send"}, _plain_headers)),
     AdapterMutant("payload-as-text", "PAYLOAD-001", requests(_text_payload)),
     AdapterMutant("odd-message-fails-the-batch", "FETCH-026", reply_values(_odd_message_fails)),
@@ -591,7 +643,9 @@ MUTANTS: list[AdapterMutant] = [
     AdapterMutant("batch-in-reverse", "CONSUME-002", reply_values(_reversed)),
     AdapterMutant("ack-before-the-handler", "CONSUME-003", _ack_first),
     AdapterMutant("ack-as-a-list", "CONSUME-003", bodies("msg.ack", _ack_as_list)),
-    AdapterMutant("auto-ack-always", "CONSUME-003", arguments({"consume"}, lambda args: args.pop("auto_ack", None))),
+    AdapterMutant(
+        "auto-ack-always", "CONSUME-003", arguments({"consume"}, lambda args: args.pop("auto_ack", None))
+    ),
     AdapterMutant("nack-delay-never-grows", "CONSUME-004", constant("CONSUME_NACK_DELAY_FACTOR", 1)),
     AdapterMutant("nack-delay-grows-for-ever", "CONSUME-004", constant("CONSUME_NACK_DELAY_MAX_MS", 10**7)),
     AdapterMutant("failed-message-is-acknowledged", "CONSUME-005", requests(_nack_is_ack)),
@@ -600,15 +654,23 @@ MUTANTS: list[AdapterMutant] = [
     AdapterMutant("renewed-too-late", "CONSUME-007", constant("CONSUME_RENEW_DIVISOR", 1)),
     AdapterMutant("more-handlers-at-once", "CONSUME-008", arguments({"consume"}, _more_at_once)),
     AdapterMutant("stop-does-not-wait", "CONSUME-009", _stop_does_not_wait),
-    AdapterMutant("stop-keeps-the-rest", "CONSUME-009", swallow("msg.nack", {"error": ""}, lambda body: not body.get("delay_ms"))),
+    AdapterMutant(
+        "stop-keeps-the-rest",
+        "CONSUME-009",
+        swallow("msg.nack", {"error": ""}, lambda body: not body.get("delay_ms")),
+    ),
     AdapterMutant("second-stop-fails", "CONSUME-010", _second_stop_fails),
     AdapterMutant("late-batches-are-kept", "CONSUME-011", _late_batches_are_kept),
     AdapterMutant("no-pause-after-a-failed-fetch", "CONSUME-012", constant("CONSUME_FETCH_PAUSE_MS", 1)),
     AdapterMutant("deliver-for-ever", "CONSUME-013", bodies("msg.fetch", _deliver_for_ever())),
-    AdapterMutant("nack-without-lease", "CONSUME-014", bodies("msg.nack", lambda body: body.pop("lease_id", None))),
+    AdapterMutant(
+        "nack-without-lease", "CONSUME-014", bodies("msg.nack", lambda body: body.pop("lease_id", None))
+    ),
     AdapterMutant("acks-fail-in-silence", "CONSUME-015", _acks_fail_in_silence),
     AdapterMutant("num-msgs-below-concurrency", "CONSUME-016", _num_msgs_as_given),
-    AdapterMutant("agent-without-ttl", "KEEPALIVE-001", bodies("agent.register", lambda body: body.pop("ttl", None))),
+    AdapterMutant(
+        "agent-without-ttl", "KEEPALIVE-001", bodies("agent.register", lambda body: body.pop("ttl", None))
+    ),
     AdapterMutant("agent-stays-registered", "KEEPALIVE-001", swallow("agent.unregister", {"error": ""})),
     AdapterMutant("agent-registers-once", "KEEPALIVE-002", _registers_once),
 ]

@@ -166,7 +166,9 @@ def _any_address_in_body(ask: Ask) -> None:
 
 def _signed_integers(ask: Ask) -> None:
     ask.headers = [
-        (name, value.lstrip("+").replace("_", "")) if name.lower() in {"mq9-delay", "mq9-ttl"} else (name, value)
+        (name, value.lstrip("+").replace("_", ""))
+        if name.lower() in {"mq9-delay", "mq9-ttl"}
+        else (name, value)
         for name, value in ask.headers
     ]
 
@@ -198,7 +200,11 @@ def _first_body_wins() -> EditRequest:
     first: dict[str, dict[str, Any]] = {}
 
     def request(ask: Ask) -> None:
-        if ask.operation == "agent.register" and ask.body is not None and isinstance(ask.body.get("name"), str):
+        if (
+            ask.operation == "agent.register"
+            and ask.body is not None
+            and isinstance(ask.body.get("name"), str)
+        ):
             ask.body = first.setdefault(ask.body["name"], ask.body)
 
     return request
@@ -307,7 +313,11 @@ def _acks_once() -> EditReply:
     seen: set[tuple[str, str, int]] = set()
 
     def reply(ask: Ask, data: Reply) -> Reply:
-        if ask.operation == "msg.ack" and data.get("error") == "" and isinstance(ask.given.get("msg_id"), int):
+        if (
+            ask.operation == "msg.ack"
+            and data.get("error") == ""
+            and isinstance(ask.given.get("msg_id"), int)
+        ):
             key = (ask.address, str(ask.given.get("group_name")), ask.given["msg_id"])
             if key in seen:
                 return {"error": "message not found", "code": "message_not_found"}
@@ -409,9 +419,17 @@ MUTANTS: list[Mutant] = [
     Mutant("ttl-ignored", "SEND-008", request=without_header("mq9-ttl")),
     Mutant("dedup-id-ignored", "SEND-009", request=without_header("mq9-dedup-id")),
     Mutant("tags-forgotten", "QUERY-002", request=without_header("mq9-tags")),
-    Mutant("create-of-a-living-name-succeeds", "CREATE-002", reply=succeeds("mailbox.create", "mailbox_exists", mail_address=...)),
+    Mutant(
+        "create-of-a-living-name-succeeds",
+        "CREATE-002",
+        reply=succeeds("mailbox.create", "mailbox_exists", mail_address=...),
+    ),
     Mutant("mailbox-ttl-ignored", "CREATE-004", request=without_field("mailbox.create", "ttl")),
-    Mutant("mailbox-delete-of-nothing-succeeds", "MBDELETE-001", reply=succeeds("mailbox.delete", "mailbox_not_found", deleted=True)),
+    Mutant(
+        "mailbox-delete-of-nothing-succeeds",
+        "MBDELETE-001",
+        reply=succeeds("mailbox.delete", "mailbox_not_found", deleted=True),
+    ),
     Mutant("leased-counts-as-pending", "INFO-002", reply=for_replies("mailbox.info", _leased_as_pending)),
     Mutant("stateless-fetch-leaves-a-group", "FETCH-002", request=on("msg.fetch", _shadow_group)),
     Mutant("lease-without-a-group", "FETCH-003", request=on("msg.fetch", _no_lease_without_group)),
@@ -437,7 +455,11 @@ MUTANTS: list[Mutant] = [
     Mutant("everything-is-renewed", "RENEW-002", reply=for_replies("msg.renew", _all_renewed)),
     Mutant("any-tag-will-do", "QUERY-002", request=on("msg.query", _one_tag)),
     Mutant("query-shows-the-oldest", "QUERY-003", request=on("msg.query", _oldest)),
-    Mutant("delete-of-nothing-succeeds", "DELETE-002", reply=succeeds("msg.delete", "message_not_found", deleted=True)),
+    Mutant(
+        "delete-of-nothing-succeeds",
+        "DELETE-002",
+        reply=succeeds("msg.delete", "message_not_found", deleted=True),
+    ),
     Mutant("first-register-wins", "REGISTER-001", request=_first_body_wins()),
     Mutant("agent-ttl-ignored", "REGISTER-003", request=without_field("agent.register", "ttl")),
     Mutant("report-of-nobody-succeeds", "REPORT-002", reply=succeeds("agent.report", "agent_not_found")),

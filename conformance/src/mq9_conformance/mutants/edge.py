@@ -1,4 +1,4 @@
-"""The edge at which most broker mutants sit: requests before the shell sees them, replies before the client does.
+"""The edge at which most broker mutants sit: requests before the shell sees them, replies on their way out.
 
 Only two things of the broker are touched, both public between its parts: `Shell.handle` and the connection's
 `send_replies`.

@@ -1,4 +1,4 @@
-"""Reports of a run: terminal matrix, JUnit, JSON, Markdown, HTML, transcripts, and files to replay failures from."""
+"""Reports of a run: terminal matrix, JUnit, JSON, Markdown, HTML, transcripts, and files to replay."""
 
 from .files import write_reports
 from .terminal import TerminalReport

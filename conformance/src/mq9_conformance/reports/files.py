@@ -27,7 +27,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 def write_reports(report: RunReport, folder: Path) -> dict[str, str]:
     """Writes every report; gives the replay file of each failure by `scenario [column]`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(as_data(report), indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
+    (folder / "report.json").write_text(
+        json.dumps(as_data(report), indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace"
+    )
     _junit(report).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
     for name in ("report.md", "report.html"):
         text = _TEMPLATES.get_template(f"{name}.j2").render(**_view(report))
@@ -78,7 +80,9 @@ def _junit(report: RunReport) -> ET.ElementTree[ET.Element]:
             _case(suite, result)
     if report.problems:
         count = str(len(report.problems))
-        suite = ET.SubElement(root, "testsuite", name="conformance run", tests=count, failures=count, errors="0")
+        suite = ET.SubElement(
+            root, "testsuite", name="conformance run", tests=count, failures=count, errors="0"
+        )
         for problem in report.problems:
             case = ET.SubElement(suite, "testcase", classname="run", name=_clean(problem)[:200], time="0")
             ET.SubElement(case, "failure", message=_clean(problem))

@@ -50,7 +50,9 @@ def by_area(report: RunReport) -> dict[str, dict[str, AreaCell]]:
 def operations_of(scenario: Scenario, report: RunReport) -> set[str]:
     """The operations that a scenario calls."""
     methods = report.spec.by_method
-    found = {methods[step.action].name for step in scenario.all_steps() if step.action in methods and step.target}
+    found = {
+        methods[step.action].name for step in scenario.all_steps() if step.action in methods and step.target
+    }
     actions = {step.action for step in scenario.all_steps()}
     if actions & {"consume", "iterate"}:
         found |= {"consume"}

@@ -41,7 +41,9 @@ class TerminalReport:
         self._console.print(escape(result.reason))
         for line in result.timeline[-60:]:
             self._console.print(escape(line), style="dim")
-        self._console.print(f"again: mq9-conformance run --filter '={result.scenario.name}' --sdk {result.column}")
+        self._console.print(
+            f"again: mq9-conformance run --filter '={result.scenario.name}' --sdk {result.column}"
+        )
         self._console.print(f"lines: mq9-conformance replay {escape(file)}")
 
     def finish(self, report: RunReport) -> None:
