@@ -142,6 +142,11 @@ class Bench:
     def query(self, name: str = BOX, **fields: Any) -> list[int]:
         return ids(self.read(MsgQuery(name.encode(), **fields)))
 
+    def read_all(self, name: str = BOX) -> tuple[list[int], list[str]]:
+        """All messages by id: (ids, payloads)."""
+        reply = self.read(MsgQuery(name.encode(), from_id=0, limit=1000))
+        return ids(reply), payloads(reply)
+
     def info(self, name: str = BOX) -> dict[str, Any]:
         mailbox: dict[str, Any] = self.read(MailboxInfo(name.encode()))["mailbox"]
         return mailbox

@@ -1,6 +1,6 @@
 """Agents: register, unregister, report, their ttl, and the list of all by name."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -218,9 +218,8 @@ def _cursor(name: str) -> bytes:
 
 
 def _name_in(cursor: str) -> str | None:
-    if not cursor.startswith(_CURSOR_MARK):
-        return None
     try:
-        return urlsafe_b64decode(cursor[1:].encode("ascii")).decode()
+        name = b64decode(cursor[1:].encode("ascii"), altchars=b"-_", validate=True).decode()
     except ValueError:
         return None
+    return name if name and cursor.startswith(_CURSOR_MARK) else None

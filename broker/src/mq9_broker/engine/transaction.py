@@ -13,21 +13,35 @@ class Transaction:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pending: SortedMap[bytes] = SortedMap()
+        self._pending: dict[bytes, bytes] = {}
+        self._ordered: SortedMap[bytes] | None = None
+        """The same in order: made when somebody asks for it, which most commands do not."""
         self._ranges: list[tuple[bytes, bytes]] = []
 
     def put(self, key: bytes, value: bytes) -> None:
         """Sets ``key``."""
-        self._pending.set(key, value)
+        self._pending[key] = value
+        if self._ordered is not None:
+            self._ordered.set(key, value)
 
     def delete(self, key: bytes) -> None:
         """Removes ``key`` if it is there."""
-        self._pending.set(key, _DELETED)
+        self.put(key, _DELETED)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """Removes every key with start <= key < end."""
-        self._pending.discard_range(start, end)
+        for key in [key for key, _ in self._order().scan(start, end)]:
+            del self._pending[key]
+        self._order().discard_range(start, end)
         self._ranges.append((start, end))
+
+    def _order(self) -> SortedMap[bytes]:
+        ordered = self._ordered
+        if ordered is None:
+            ordered = self._ordered = SortedMap()
+            for key in sorted(self._pending):
+                ordered.set(key, self._pending[key])
+        return ordered
 
     def get(self, key: bytes) -> bytes | None:
         """The value under ``key``."""
@@ -40,13 +54,15 @@ class Transaction:
 
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The smallest (key, value) with start <= key < end."""
-        if not len(self._pending) and not self._ranges:
+        if not self._pending and not self._ranges:
             return self._store.first(start, end)
         return next(self.scan(start, end), None)
 
     def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The greatest (key, value) with start <= key < end."""
-        pending = self._pending
+        if not self._pending and not self._ranges:
+            return self._store.last(start, end)
+        pending = self._order()
         while True:
             new = pending.last(start, end)
             old = self._last_stored(start, end)
@@ -67,7 +83,7 @@ class Transaction:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Ascending (key, value) with start <= key < end; nothing may change while it runs."""
-        pending = self._pending.scan(start, end)
+        pending = self._order().scan(start, end)
         stored = self._scan_stored(start, end) if self._ranges else self._store.scan(start, end)
         new = next(pending, None)
         if new is None:
@@ -104,16 +120,14 @@ class Transaction:
 
     def commit(self) -> None:
         """Writes everything as one batch."""
-        if not len(self._pending) and not self._ranges:
+        if not self._pending and not self._ranges:
             return
-        writes = [
-            (key, None if value is _DELETED else value)
-            for key, value in self._pending.scan(b"", b"\xff" * 16)
-        ]
+        writes = [(key, None if value is _DELETED else value) for key, value in self._pending.items()]
         self._store.write(Batch(self._ranges, writes))
         self.discard()
 
     def discard(self) -> None:
         """Forgets everything not written."""
         self._pending.clear()
+        self._ordered = None
         self._ranges = []
