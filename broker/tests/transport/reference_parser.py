@@ -65,7 +65,7 @@ class ReferenceParser:
         if not known:
             raise BrokenError("Unknown Protocol Operation")
         if len(line) > self._max_control_line:
-            raise BrokenError("Maximum Control Line Exceeded")
+            raise BrokenError("maximum control line exceeded")
 
     def _words(self, line: bytes) -> list[bytes]:
         words = [bytearray()]

@@ -190,7 +190,7 @@ def test_short_payloads_are_bounded_too() -> None:
 def test_endless_line_is_refused_without_its_end() -> None:
     parser = Parser(ParserLimits())
     assert parser.feed(b"SUB " + b"a" * 4000) == []
-    assert flat(parser.feed(b"a" * 200)) == [("error", "Maximum Control Line Exceeded")]
+    assert flat(parser.feed(b"a" * 200)) == [("error", "maximum control line exceeded")]
     assert parser.failed
     assert parser.feed(b" 1\r\nPING\r\n") == []
 

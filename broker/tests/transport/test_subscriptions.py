@@ -72,6 +72,14 @@ class IndexMachine(RuleBasedStateMachine):
         )
         assert bool(found) == bool(expected)
 
+    @rule(prefix=literal, last=token)
+    def sole_inbox(self, prefix: bytes, last: bytes) -> None:
+        subject = prefix + b"." + last
+        inbox = self.index.sole_inbox(prefix)
+        if inbox is not None and subject not in self.index.literal:
+            assert [s for s in self.present if matches(s.subject, subject)] == [inbox]
+            assert inbox.queue is None
+
     @rule(subject=literal, excluded=st.sampled_from([None, 0, 1]))
     def receivers(self, subject: bytes, excluded: int | None) -> None:
         connection = None if excluded is None else self.connections[excluded]
@@ -85,8 +93,9 @@ class IndexMachine(RuleBasedStateMachine):
     @invariant()
     def empty_means_empty(self) -> None:
         if not self.present:
-            assert self.index.is_simple
+            assert not self.index.literal
             assert not self.index.prefixed
+            assert not self.index._root
 
 
 TestIndex = IndexMachine.TestCase

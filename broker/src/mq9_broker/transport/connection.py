@@ -44,7 +44,10 @@ INTERNAL_ERROR = "Internal Error"
 _REQUESTS_PER_CALL = 128
 # Seconds for which a connection that was ended may still read the reason.
 _LINGER = 1.0
-_LENGTH_LINES = tuple(b"%d\r\n" % length for length in range(1024))
+_SHORT_REPLY = 1024
+_LENGTH_LINES = tuple(b"%d\r\n" % length for length in range(_SHORT_REPLY))
+# From so many replies on, handling them together costs less than one by one.
+_MANY_REPLIES = 12
 
 
 class _ConnectOptions(msgspec.Struct):
@@ -323,31 +326,66 @@ class Connection(asyncio.Protocol):
         index = self._index
         if self.is_closed or index is None or self._is_too_slow():
             return
-        out = self._out
-        if not out:
+        if not self._out:
             self._listener.has_output(self)
-        if index.is_simple:
-            inboxes = index.prefixed
+        if len(replies) < _MANY_REPLIES or not self._send_many(index, replies):
+            out = self._out
+            literal = index.literal
+            inbox = None
+            known_prefix = None
             for subject, body in replies:
                 prefix, _, token = subject.rpartition(b".")
-                inbox = inboxes.get(prefix)
-                if isinstance(inbox, Subscription) and not inbox.limit and token:
+                if prefix != known_prefix:
+                    known_prefix = prefix
+                    inbox = index.sole_inbox(prefix)
+                if inbox is None or not token or (literal and subject in literal):
+                    self._route(Publish(subject, None, None, body))
+                else:
                     inbox.delivered += 1
                     length = len(body)
                     out += (
                         b"MSG ",
                         subject,
                         inbox.head,
-                        _LENGTH_LINES[length] if length < 1024 else b"%d\r\n" % length,
+                        _LENGTH_LINES[length] if length < _SHORT_REPLY else b"%d\r\n" % length,
                         body,
                         b"\r\n",
                     )
-                elif inbox is not None:
-                    self._route(Publish(subject, None, None, body))
-        else:
-            for subject, body in replies:
-                self._route(Publish(subject, None, None, body))
         self._listener.flush_unless_busy()
+
+    def _send_many(self, index: SubscriptionIndex, replies: list[Reply]) -> bool:
+        """Do what `send_replies` does at 2/3 of the cost, by loops in C, one step for all replies at a time.
+
+        Returns:
+            Whether it was possible: all of them short, and for one inbox. Otherwise nothing was done.
+        """
+        subjects, bodies = zip(*replies, strict=True)
+        prefix = subjects[0].rpartition(b".")[0]
+        inbox = index.sole_inbox(prefix)
+        start = prefix + b"."
+        joined = b"\n".join(subjects)
+        count = len(subjects)
+        if (
+            inbox is None
+            or joined.count(b"\n" + start) != count - 1
+            or joined.count(b".") != count * start.count(b".")
+            or b".\n" in joined
+            or joined.endswith(b".")
+            or (index.literal and not index.literal.keys().isdisjoint(subjects))
+        ):
+            return False
+        lengths = list(map(len, bodies))
+        if max(lengths) >= _SHORT_REPLY:
+            return False
+        inbox.delivered += count
+        parts = [b"\r\nMSG ", b"", inbox.head, b"", b""] * count
+        parts[0] = b"MSG "
+        parts[1::5] = subjects
+        parts[3::5] = map(_LENGTH_LINES.__getitem__, lengths)
+        parts[4::5] = bodies
+        parts.append(b"\r\n")
+        self._out += parts
+        return True
 
     def _route(self, message: Publish) -> None:
         """Deliver a message to this connection's own matching subscriptions."""
@@ -388,7 +426,7 @@ class Connection(asyncio.Protocol):
             self._listener.flush_unless_busy()
 
     def _acknowledge(self, subject: bytes) -> None:
-        """Say what a pedantic or verbose client wants to hear of each message, which is carried out anyway."""
+        """Say what a pedantic or verbose client wants to hear of a message that is carried out anyway."""
         if self.pedantic and not is_publishable(subject):
             self._error(INVALID_PUBLISH_SUBJECT)
         self._ok()

@@ -187,10 +187,21 @@ class SubscriptionIndex:
         # Entries of the trie by subject; thrown away when an entry comes or goes, or it gets too large.
         self._cache: dict[bytes, list[_Entry]] | None = None
 
-    @property
-    def is_simple(self) -> bool:
-        """Whether `prefixed` alone answers everything."""
-        return not self.literal and self._root is None
+    def sole_inbox(self, prefix: bytes) -> Subscription | None:
+        """Return the one subscription to which `prefix` with one more token leads, whatever token that is.
+
+        None where it is not that simple: none or several, a queue group, a bounded number of messages. The
+        caller looks into `literal` himself.
+        """
+        inbox = self.prefixed.get(prefix)
+        if not isinstance(inbox, Subscription) or inbox.limit:
+            return None
+        root = self._root
+        if root is not None and (
+            root.tail is not None or b"*" in root.children or prefix.split(b".", 1)[0] in root.children
+        ):
+            return None
+        return inbox
 
     def add(self, subscription: Subscription) -> None:
         """Put a subscription in."""
