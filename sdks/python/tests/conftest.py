@@ -130,11 +130,12 @@ def fake() -> Callable[..., tuple[Client, FakeConnection]]:
 class Broker:
     """The reference broker in a process of its own, with a test clock."""
 
-    def __init__(self, *arguments: str, port: int = 0) -> None:
+    def __init__(self, *arguments: str, port: int = 0, test_clock: bool = True) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         program = "from mq9_broker.cli import main; raise SystemExit(main())"
         command = [sys.executable, "-c", program, "serve", "--listen", f"127.0.0.1:{port}"]
-        command += ["--http", "127.0.0.1:0", "--store", "memory", "--test-clock", *arguments]
+        command += ["--http", "127.0.0.1:0", "--store", "memory", *arguments]
+        command += ["--test-clock"] if test_clock else []
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -192,8 +193,8 @@ def start_broker() -> Iterator[Callable[..., Broker]]:
     """Starts brokers; all are ended when the tests are."""
     running: list[Broker] = []
 
-    def start(*arguments: str, port: int = 0) -> Broker:
-        broker = Broker(*arguments, port=port)
+    def start(*arguments: str, port: int = 0, test_clock: bool = True) -> Broker:
+        broker = Broker(*arguments, port=port, test_clock=test_clock)
         running.append(broker)
         return broker
 

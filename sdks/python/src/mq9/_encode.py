@@ -122,6 +122,7 @@ class Rule(Protocol[T_co]):
 
     def check(self, field: str, value: object) -> T_co:
         """Gives the item back, or raises InvalidArgumentError."""
+        ...
 
 
 def boolean(field: str, value: object) -> bool:

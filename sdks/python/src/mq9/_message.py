@@ -39,6 +39,7 @@ class Acknowledger(Protocol):
         timeout: float | None = None,
     ) -> list[int]:
         """Keeps messages hidden."""
+        ...
 
 
 class Delivery:

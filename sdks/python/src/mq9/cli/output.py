@@ -85,27 +85,18 @@ class Output:
         else:
             self.line(_visible(str(value)))
 
-    def _fields(self, fields: dict[str, Any], indent: str = "") -> None:
+    def _fields(self, fields: dict[str, Any]) -> None:
         width = max((len(name) for name in fields), default=0)
         for name, value in fields.items():
             label = self.dim(name.ljust(width)) if self.pretty else name
-            if isinstance(value, dict):
-                value = "  ".join(f"{key} {item}" for key, item in value.items())  # noqa: PLW2901
             if isinstance(value, list):
-                self.line(f"{indent}{label}{'' if value else '  -'}")
+                self.line(label if value else f"{label}  -")
                 for item in value:
-                    text = (
-                        "  ".join(f"{k} {v}" for k, v in item.items())
-                        if isinstance(item, dict)
-                        else str(item)
-                    )
-                    self.line(f"{indent}  {_visible(text)}")
-                continue
-            if self.pretty and name in ("create_time", "expires_at", "last_seen", "registered_at"):
-                value = f"{value}  {self.dim(_time(value))}"  # noqa: PLW2901
-                self.line(f"{indent}{label}  {value}")
-                continue
-            self.line(f"{indent}{label}  {_visible(str(value))}")
+                    self.line(f"  {_visible(_pairs(item))}")
+            elif self.pretty and isinstance(value, int) and name.endswith(("_time", "_at", "_seen")):
+                self.line(f"{label}  {value}  {self.dim(_time(value))}")
+            else:
+                self.line(f"{label}  {_visible(_pairs(value))}")
 
     def message(self, message: Message) -> None:
         """One message."""
@@ -169,6 +160,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _pairs(value: Any) -> str:
+    return (
+        "  ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
+    )
 
 
 def _payload(payload: bytes) -> str:
