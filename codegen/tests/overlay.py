@@ -1,6 +1,6 @@
-"""The real protocol, with the nasty cases of the toy specification on top: for targets that need the real operations.
+"""The real protocol with the nasty cases of the toy specification on top, for targets that need the real one.
 
-All prose gets the nasty prose appended, and the toy's operations, types, headers, codes and limits come along.
+All prose gets nasty prose appended, and the toy's operations, types, headers, codes and limits come along.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from typing import Any
 
 import yaml
 
-NASTY = "With */ and <T> and `Vec<T>` and {@x} and %s and \"q\" and ''' and \"\"\" and /// and \\ and \\N and ${x} and {{ x }} and 漢字 and a ` too."
+NASTY = (
+    'With */ and <T> and `Vec<T>` and {@x} and %s and "q" and \'\'\' and """ and /// and \\ and \\N'
+    " and ${x} and {{ x }} and 漢字 and a ` too."
+)
 
 
 def _prose(value: Any, key: str = "") -> Any:
     if isinstance(value, dict):
         if key in ("vectors", "call", "request", "reply", "result", "values", "codes"):
-            return value if key != "values" else {k: {**v, "doc": f"{v['doc']} {NASTY}"} for k, v in value.items()}
+            return (
+                value
+                if key != "values"
+                else {k: {**v, "doc": f"{v['doc']} {NASTY}"} for k, v in value.items()}
+            )
         return {name: _prose(item, name) for name, item in value.items()}
     if isinstance(value, str) and key in ("doc", "summary", "deprecated"):
         return f"{value.strip()} {NASTY}"
@@ -35,7 +42,9 @@ def _translate(text: str) -> str:
     text = re.sub(r'since: "2\.[03]"', 'since: "1.0"', text)
     text = re.sub(r"\b(SDK|A|B|IMPORT|YIELD)-001", r"TOY\1-001", text)
     # Codes and types that the real protocol has under another meaning.
-    text = text.replace("error: invalid,", "error: invalid_argument,").replace("code: invalid}", "code: invalid_argument}")
+    text = text.replace("error: invalid,", "error: invalid_argument,").replace(
+        "code: invalid}", "code: invalid_argument}"
+    )
     return text.replace("type: object,", "type: toy_object,").replace("list<object>", "list<toy_object>")
 
 
@@ -46,7 +55,10 @@ def overlay(real: Path, toy: Path, out: Path) -> Path:
         _write(path, _prose(_read(path)))
     for path in toy.glob("operations/*.yaml"):
         (out / "operations" / path.name).write_text(_translate(path.read_text("utf-8")), "utf-8")
-    types, extra = _read(out / "types.yaml"), yaml.safe_load(_translate((toy / "types.yaml").read_text("utf-8")))
+    types, extra = (
+        _read(out / "types.yaml"),
+        yaml.safe_load(_translate((toy / "types.yaml").read_text("utf-8"))),
+    )
     extra["objects"]["toy_object"] = extra["objects"].pop("object")
     for section in ("scalars", "enums", "objects"):
         types[section] = {**extra[section], **types[section]}

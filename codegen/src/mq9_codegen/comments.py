@@ -169,7 +169,9 @@ def comment(blocks: Block | Iterable[Block], style: CommentStyle, layout: Style,
         style = CommentStyle(**{**vars(style), "escapes": {}, "code_escapes": {}, "open": style.raw})
     room = style.width - layout.columns(margin) - layout.columns(style.prefix)
     if style.summary:
-        parts = _with_summary(parts, style, layout, room - layout.columns(style.open) - layout.columns(style.close))
+        parts = _with_summary(
+            parts, style, layout, room - layout.columns(style.open) - layout.columns(style.close)
+        )
     lines = _lines(parts, style, layout, room)
     if not lines:
         return ""

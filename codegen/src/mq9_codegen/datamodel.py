@@ -66,7 +66,12 @@ def render_models(spec: Spec, target: Target, options: Mapping[str, Any]) -> str
             )
     builder = _Builder(spec, target, _Options(**options))
     builder.build()
-    body = _generate(json.dumps(builder.schema()), builder.options.output, builder.options.base_class)
+    body = _generate(
+        json.dumps(builder.schema()),
+        builder.options.output,
+        builder.options.base_class,
+        tuple(sorted(builder.aliases.items())),
+    )
     for name, text in builder.docs.items():
         # The first indentation is there already.
         body = re.sub(rf'"""\s*{name}\.\s*"""', lambda _, text=text: text.lstrip(), body)  # type: ignore[misc]
@@ -84,6 +89,7 @@ class _Builder:
         self.options = options
         self.definitions: dict[str, Any] = {}
         self.docs: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
 
     def schema(self) -> dict[str, Any]:
         """The schema of all models."""
@@ -117,11 +123,20 @@ class _Builder:
         self.definitions[title] = {
             "type": "object",
             "description": f"{mark}.",
-            "properties": {member: body for member, body, _, _ in members},
-            "required": [member for member, _, required, _ in members if required],
+            "properties": {self._name(member): body for member, body, _, _ in members},
+            "required": [self._name(member) for member, _, required, _ in members if required],
         }
         if name in self.options.bases:
             self.definitions[title]["customBasePath"] = self.options.bases[name]
+
+    def _name(self, wire: str) -> str:
+        """The name of a member: in dataclasses that of the language; structs keep the wire name and get an alias."""
+        name = self.target.name_as("field", wire)
+        if self.options.output == "dataclass":
+            return name
+        if name != wire:
+            self.aliases[wire] = name
+        return wire
 
     def _add_body(self, name: str, doc: str, members: tuple[BodyField, ...], operation: Operation) -> None:
         result: list[tuple[str, dict[str, Any], bool, str]] = []
@@ -170,12 +185,14 @@ class _Builder:
 
 
 @functools.cache
-def _generate(schema: str, output: str, base_class: str) -> str:
+def _generate(schema: str, output: str, base_class: str, aliases: tuple[tuple[str, str], ...]) -> str:
     import datamodel_code_generator as generator  # noqa: PLC0415 - costs time that only this renderer has to pay
     from datamodel_code_generator.enums import DataModelType, InputFileType  # noqa: PLC0415
     from datamodel_code_generator.format import PythonVersion  # noqa: PLC0415
 
     extra: dict[str, Any] = {}
+    if aliases:
+        extra["aliases"] = dict(aliases)
     if base_class:
         extra["base_class"] = base_class
     if output == "dataclass":
@@ -202,9 +219,10 @@ def _generate(schema: str, output: str, base_class: str) -> str:
     if not isinstance(result, str):
         raise TypeError("datamodel-code-generator wrote more than one module")
     # Null and absent are the same in this protocol, so one of them is enough in a model.
-    result = result.replace("| None | UnsetType = UNSET", "| None = None").replace(
-        "| None | UnsetType = ", "| None = "
+    result = re.sub(
+        r"\| None \| UnsetType = (field\(.*default=)?UNSET", lambda m: f"| None = {m[1] or ''}None", result
     )
+    result = result.replace("| None | UnsetType = ", "| None = ")
     return result.replace(": Any | UnsetType = UNSET", ": Any = None").strip() + "\n"
 
 

@@ -9,6 +9,7 @@ brackets, and whether a trailing comma is allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Union
@@ -24,6 +25,8 @@ class Style:
         tab_width: Columns of a tab, if `indent` has tabs.
         trailing: What follows the last item of a broken group.
         inner: For kinds of groups (see `Group.kind`), the longest text between the brackets that may stay on one line.
+        assign: What happens to an assignment whose first line is too long even when its value is broken: `parens` puts the value in
+            brackets of its own, `indent` on the next line; empty leaves it.
         split_strings: Whether adjacent literals in parentheses are one string, so that a long literal may be cut.
     """
 
@@ -33,6 +36,7 @@ class Style:
     trailing: str = ","
     inner: tuple[tuple[str, int], ...] = ()
     split_strings: bool = False
+    assign: str = ""
 
     def columns(self, text: str) -> int:
         """Columns of a text without line breaks; East Asian wide characters take two, as formatters count them."""
@@ -70,6 +74,7 @@ class Group:
         kind: Names the bound of `Style.inner` that applies (`call`, `array`, `struct`, ...).
         trailing: Whether the separator follows the last item of a broken group; None = as the style says.
         force: Break even if it fits.
+        broken: What to open and close with when broken, where that differs (`from x import a` and `from x import (`).
     """
 
     open: str
@@ -80,6 +85,27 @@ class Group:
     kind: str = "call"
     trailing: bool | None = None
     force: bool = False
+    broken: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A condition of operands and operators: on one line if it fits, else in brackets with an operator at the start of each line.
+
+    Attributes:
+        open: What stands before it (`if `).
+        text: The condition on one line.
+        close: What stands after it (`:`).
+        operators: Operators by precedence, the weakest first: ((`and`,), (`is not`, `==`)). Where a line between weak ones
+            fits, stronger ones stay inside it.
+        brackets: What it is put in when it is broken.
+    """
+
+    open: str
+    text: str
+    close: str
+    operators: tuple[tuple[str, ...], ...]
+    brackets: tuple[str, str] = ("(", ")")
 
 
 @dataclass(frozen=True)
@@ -98,7 +124,16 @@ class Literal:
     quote: object = None
 
 
-Doc = Union[str, Group, Concat, Literal]
+@dataclass(frozen=True)
+class Assign:
+    """A left side with its operator and blank (`x = `) and the value on the right."""
+
+    left: str
+    right: Doc
+    close: str = ""
+
+
+Doc = Union[str, Group, Chain, Concat, Literal, Assign]
 
 
 def flat(doc: Doc) -> str | None:
@@ -107,6 +142,11 @@ def flat(doc: Doc) -> str | None:
         return None if "\n" in doc else doc
     if isinstance(doc, Literal):
         return doc.whole
+    if isinstance(doc, Chain):
+        return f"{doc.open}{doc.text}{doc.close}"
+    if isinstance(doc, Assign):
+        right = flat(doc.right)
+        return None if right is None else f"{doc.left}{right}{doc.close}"
     if isinstance(doc, Concat):
         parts = [flat(part) for part in doc.parts]
         return None if None in parts else "".join(part for part in parts if part is not None)
@@ -145,6 +185,8 @@ def _fits(doc: Doc, style: Style, column: int, last: int) -> str | None:
 
 
 def _inner_fits(doc: Doc, style: Style) -> bool:
+    if isinstance(doc, Assign):
+        return _inner_fits(doc.right, style)
     if isinstance(doc, Concat):
         return all(_inner_fits(part, style) for part in doc.parts)
     if not isinstance(doc, Group):
@@ -162,6 +204,10 @@ def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
         return doc
     if isinstance(doc, Literal):
         return _lay_out_literal(doc, style, level)
+    if isinstance(doc, Chain):
+        return _lay_out_chain(doc, style, level)
+    if isinstance(doc, Assign):
+        return _lay_out_assign(doc, style, level, column, last)
     if isinstance(doc, Concat):
         return _lay_out_concat(doc, style, level, column, last)
     if not doc.items:
@@ -169,13 +215,49 @@ def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
     inside = style.indent * (level + 1)
     start = style.columns(inside)
     trailing = bool(style.trailing) if doc.trailing is None else doc.trailing
-    lines = [doc.open]
+    opening, closing = doc.broken or (doc.open, doc.close)
+    lines = [opening]
     for index, item in enumerate(doc.items):
         is_last = index == len(doc.items) - 1
         separator = doc.separator if not is_last or trailing else ""
         lines.append(inside + _lay_out(item, style, level + 1, start, len(separator)) + separator)
-    lines.append(style.indent * level + doc.close)
+    lines.append(style.indent * level + closing)
     return "\n".join(lines)
+
+
+def _lay_out_assign(doc: Assign, style: Style, level: int, column: int, last: int) -> str:
+    start = column + style.columns(doc.left)
+    after = style.columns(doc.close) + last
+    first_line = start + _head((doc.right,), style)
+    if not style.assign or first_line <= style.width:
+        return doc.left + _lay_out(doc.right, style, level, start, after) + doc.close
+    inside = style.indent * (level + 1)
+    if style.assign == "indent":
+        value = _lay_out(doc.right, style, level + 1, style.columns(inside), after)
+        return f"{doc.left.rstrip()}\n{inside}{value}{doc.close}"
+    value = _lay_out(doc.right, style, level + 1, style.columns(inside), 0)
+    return f"{doc.left}(\n{inside}{value}\n{style.indent * level}){doc.close}"
+
+
+def _lay_out_chain(doc: Chain, style: Style, level: int) -> str:
+    inside = style.indent * (level + 1)
+    room = style.width - style.columns(inside)
+    lines = _split_chain(doc.text, doc.operators, style, room)
+    body = "".join(f"{inside}{line}\n" for line in lines)
+    return f"{doc.open}{doc.brackets[0]}\n{body}{style.indent * level}{doc.brackets[1]}{doc.close}"
+
+
+def _split_chain(text: str, operators: tuple[tuple[str, ...], ...], style: Style, room: int) -> list[str]:
+    """Breaks before the weakest operators; a piece that is still too long, before the next stronger ones."""
+    if not operators:
+        return [text]
+    words = "|".join(re.escape(operator) for operator in operators[0])
+    pieces = re.split(rf" (?=(?:{words}) )", text)
+    result: list[str] = []
+    for piece in pieces:
+        long = style.columns(piece) > room or len(pieces) == 1
+        result.extend(_split_chain(piece, operators[1:], style, room) if long else [piece])
+    return result
 
 
 def _lay_out_concat(doc: Concat, style: Style, level: int, column: int, last: int) -> str:
@@ -204,8 +286,16 @@ def _head(parts: Sequence[Doc], style: Style) -> int:
         elif isinstance(part, Literal):
             return total + style.columns(part.whole)
         else:
-            return total + (style.columns(part.open) if isinstance(part, Group) else _head(part.parts, style))
+            return total + (
+                _head(part.parts, style) if isinstance(part, Concat) else style.columns(part.open)
+            )
     return total
+
+
+def _head_of(doc: Group | Chain | Concat | Assign, style: Style) -> int:
+    if isinstance(doc, Concat):
+        return _head(doc.parts, style)
+    return style.columns(doc.left if isinstance(doc, Assign) else doc.open)
 
 
 def _lay_out_literal(doc: Literal, style: Style, level: int) -> str:
@@ -230,6 +320,11 @@ def _lay_out_literal(doc: Literal, style: Style, level: int) -> str:
 def group(open_: str, items: Iterable[Doc], close: str, **options: object) -> Group:
     """Builds a `Group` from any iterable of items."""
     return Group(open_, tuple(items), close, **options)  # type: ignore[arg-type]
+
+
+def chain(open_: str, text: str, close: str, *operators: Sequence[str]) -> Chain:
+    """Builds a `Chain`; `operators` are lists, the weakest first."""
+    return Chain(open_, text, close, tuple(tuple(level) for level in operators))
 
 
 def align(rows: Iterable[Sequence[str]], gap: str = " ") -> list[str]:

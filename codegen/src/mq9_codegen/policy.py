@@ -213,7 +213,12 @@ class Checker:
         elif not parts[-1].endswith(stops):
             self.add(document, path, f"'{path[-1]}' does not end as a sentence", "a full stop at its end")
         elif not parts[0].endswith(stops):
-            self.add(document, path, f"'{path[-1]}' does not begin with a sentence", "a full stop before the first list")
+            self.add(
+                document,
+                path,
+                f"'{path[-1]}' does not begin with a sentence",
+                "a full stop before the first list",
+            )
         if one_line and "\n" in text.strip():
             self.add(document, path, f"'{path[-1]}' has several lines", "one line")
 
@@ -240,7 +245,9 @@ def check_policy(sources: Sources, problems: list[Problem]) -> None:
     for document in sources.documents.values():
         for key, value in document.data.items():
             # The reply of an operation is prose too, that of a vector is data.
-            checker.docs(document, value if key == "reply" else {key: value}, (key,) if key == "reply" else ())
+            checker.docs(
+                document, value if key == "reply" else {key: value}, (key,) if key == "reply" else ()
+            )
     _check_types(checker)
     _check_headers(checker)
     _check_errors(checker)

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from mq9_codegen import comments, schemas
-from mq9_codegen.layout import Concat, Doc, Group, Literal, align, group, lay_out
+from mq9_codegen.layout import Assign, Concat, Doc, Group, Literal, align, chain, group, lay_out
 from mq9_codegen.load import shown_path
 from mq9_codegen.model import Enum, Operation, Spec, Type
 from mq9_codegen.names import CASINGS, cased
@@ -241,6 +241,8 @@ class Renderer:
             "values": target.values,
             "banner": self.banner,
             "group": group,
+            "chain": chain,
+            "assign": Assign,
             "concat": lambda *parts: Concat(tuple(parts)),
             "lay": self.lay,
             "section": lambda title, entries: comments.Section(

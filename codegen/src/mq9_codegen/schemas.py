@@ -135,7 +135,8 @@ def _bounds(kind: Type, bounds: Bounds, optional: bool) -> JsonSchema:
         if pattern:
             result["pattern"] = pattern
         if bounds.forbid:
-            result["not"] = {"pattern": "|".join(re.escape(text) for text in bounds.forbid)}
+            # The type has to be said again: a pattern alone is satisfied by what is no text.
+            result["not"] = {"type": "string", "pattern": "|".join(re.escape(text) for text in bounds.forbid)}
         if bounds.max_bytes is not None:
             result["x-max-bytes"] = bounds.max_bytes
     result.update({key: value for key, value in pairs if value is not None})

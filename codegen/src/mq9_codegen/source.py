@@ -131,7 +131,12 @@ def _convert(
     document.lines.setdefault(path, line)
     if id(node) in seen:
         problems.append(
-            Problem(document.file, document.lines[path], "is used again by an alias (`*name`)", "the content, written out")
+            Problem(
+                document.file,
+                document.lines[path],
+                "is used again by an alias (`*name`)",
+                "the content, written out",
+            )
         )
         return None
     seen.add(id(node))

@@ -165,6 +165,7 @@ def load_target(folder: Path) -> Target:
             trailing="," if layout.get("trailing", True) else "",
             inner=tuple(sorted(layout.get("inner", {}).items())),
             split_strings=layout.get("split_strings", False),
+            assign=layout.get("assign", ""),
         ),
         comments={name: comment_style(d, width) for name, d in data["comments"].items()},
         literals=_literals(data.get("literals", {})),
@@ -201,6 +202,8 @@ def _extend(document: Document, problems: list[Problem]) -> None:
             document.data[key] = value
         elif isinstance(own, dict) and isinstance(value, dict):
             document.data[key] = {**value, **own}
+        elif isinstance(own, list) and isinstance(value, list):
+            document.data[key] = [*value, *(item for item in own if item not in value)]
 
 
 def _policy(folder: Path, document: Document) -> Iterator[Problem]:
