@@ -533,3 +533,55 @@ async def test_client_leaves_no_task_behind(broker: Any) -> None:
     await client.aclose()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before
+
+
+async def test_cancelling_a_call_at_any_moment_is_never_swallowed(peer: Any) -> None:
+    server = await peer()
+    async with await mq9.connect(server.url, timeout=60) as client:
+        for steps in range(40):
+            for call in (
+                client.send("a.b", b"x" * steps * 100),
+                client.fetch("a.b", group_name="g", lease_ms=5),
+            ):
+                task = asyncio.create_task(call)
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                done, _ = await asyncio.wait({task}, timeout=5)
+                assert done, f"swallowed after {steps} steps"
+                assert task.cancelled()
+        client._timeout = 0.1
+        server.cut()
+
+
+async def test_cancelling_connect_at_any_moment_is_never_swallowed_and_leaks_nothing(peer: Any) -> None:
+    server = await peer()
+    before = asyncio.all_tasks()
+    for steps in range(120):
+        task = asyncio.create_task(mq9.connect(server.url))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        connected = task.done()
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, f"swallowed after {steps} steps"
+        if connected:
+            await task.result().aclose()
+        else:
+            assert task.cancelled(), f"swallowed after {steps} steps"
+    await until(lambda: not [t for t in asyncio.all_tasks() - before if "Peer.serve" not in repr(t)])
+
+
+async def test_cancelling_close_still_closes(peer: Any) -> None:
+    server = await peer()
+    client = await mq9.connect(server.url, timeout=0.2)
+    waiting = asyncio.create_task(client.send("a.b", "x", timeout=60))
+    await until(lambda: server.published)
+    closing = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    with pytest.raises(mq9.ConnectionClosedError):
+        await waiting
+    assert client.is_closed

@@ -705,3 +705,54 @@ async def test_message_that_consume_did_not_bring_says_what_to_use(fake: Any) ->
     result = await client.fetch("a.b", group_name="g")
     with pytest.raises(mq9.InvalidArgumentError, match="message 7 did not come from consume"):
         await result.messages[0].ack()
+
+
+@pytest.mark.parametrize("form", ["loop", "handler"])
+async def test_cancellation_at_any_moment_is_never_swallowed(fake: Any, form: str) -> None:
+    for steps in range(150):
+        box = Mailbox(3)
+        client, _ = fake(box)
+
+        async def handle(message: mq9.Message) -> None:
+            await asyncio.sleep(0)
+
+        async def run(client: mq9.Client = client) -> None:
+            if form == "handler":
+                await client.consume("a.b", "g", handle, num_msgs=1)
+            else:
+                async for message in client.consume("a.b", "g", num_msgs=1):
+                    await handle(message)
+
+        task = asyncio.create_task(run())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, f"swallowed after {steps} steps"
+        assert task.cancelled(), f"ended otherwise after {steps} steps"
+        await client.aclose()
+        assert box.leased == {}
+
+
+async def test_cancellation_of_a_loop_that_is_being_stopped_is_not_swallowed(fake: Any) -> None:
+    for steps in range(30):
+        box = Mailbox(1)
+        client, _ = fake(box)
+        consumer = client.consume("a.b", "g")
+
+        async def run(consumer: mq9.Consumer = consumer) -> None:
+            async for _ in consumer:
+                pass
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(run())
+        await until(lambda box=box: box.confirmed == {0} and box.fetches == 2)
+        stopping = asyncio.create_task(consumer.stop())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done, f"swallowed after {steps} steps"
+        assert task.cancelled()
+        await stopping
+        await client.aclose()

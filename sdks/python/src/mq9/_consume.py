@@ -16,7 +16,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -123,8 +122,7 @@ class Consumer:
         if _inside.get() is self or self._iterating is asyncio.current_task():
             return
         if self._task is not None:
-            # Shielded: giving up waiting does not cancel the handlers.
-            await asyncio.shield(asyncio.gather(self._task, return_exceptions=True))
+            await asyncio.wait({self._task})
         elif self._iterated:
             await self._ended.wait()
         else:
@@ -161,14 +159,13 @@ class Consumer:
         if self._task is None:
             raise invalid("handler", "a consumer without a handler does not run by itself: iterate it")
         try:
-            await asyncio.shield(self._task)
+            await asyncio.wait({self._task})
         except asyncio.CancelledError:
-            if not self._task.cancelled():
-                self._task.cancel()
-                await asyncio.wait({self._task})
-                raise
-            if not self._stopping.is_set():
-                raise
+            self._task.cancel()
+            await _uncancelled(asyncio.wait({self._task}))
+            raise
+        if not self._task.cancelled():
+            self._task.result()
 
     async def __aenter__(self) -> Consumer:
         return self
@@ -446,13 +443,17 @@ def nack_delay_ms(delivery_count: int) -> int:
 
 async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await asyncio.wait({task})
+    await asyncio.wait({task})
 
 
 async def _uncancelled(action: Awaitable[Any]) -> None:
-    """Waits for something that ends soon, even if cancelled again; the caller passes the first one on."""
+    """Waits for something that ends soon, even if cancelled meanwhile, and passes that on afterwards."""
     waiting = asyncio.ensure_future(action)
+    cancelled: asyncio.CancelledError | None = None
     while not waiting.done():
-        with suppress(asyncio.CancelledError):
+        try:
             await asyncio.shield(waiting)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
