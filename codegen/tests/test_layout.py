@@ -4,7 +4,7 @@ import ast
 import subprocess
 
 import pytest
-from ruff import find_ruff_bin
+from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
 from mq9_codegen.layout import Concat, Literal, Style, align, group, lay_out
 

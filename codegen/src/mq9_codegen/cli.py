@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     part = add(
         "diff",
         commands.diff,
-        "Compares two versions of a specification, field by field. Exit code: 0 nothing or allowed, 1 a change that the version number does not allow.",
+        "Compares two versions of a specification, field by field; 1 = the version number does not allow it.",
     )
     part.add_argument("old", type=Path, nargs="?", help="the older specification's folder")
     part.add_argument("new", type=Path, nargs="?", help="the newer one's (default: --spec)")
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; the exit code is 0 for success, 1 for findings and 2 for mistakes in the input."""
+    """Runs the command line; exit code 0 is success, 1 findings, 2 mistakes in the input."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.action(options))

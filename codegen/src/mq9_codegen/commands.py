@@ -1,3 +1,4 @@
+# ruff: noqa: T201 - the commands talk to people.
 """The commands of `mq9-codegen`."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mq9_codegen.target import BUILT_IN, Target, find_targets, load_target
 
 
 def repository() -> Path:
-    """The repository around the working directory: the nearest folder that has `spec/mq9.yaml`, else the working directory."""
+    """The nearest folder above the working directory that has `spec/mq9.yaml`, else the working directory."""
     here = Path.cwd()
     return next(
         (folder for folder in (here, *here.parents) if (folder / "spec" / "mq9.yaml").is_file()), here
@@ -170,7 +171,7 @@ def check(options: argparse.Namespace) -> int:
             elif path.read_bytes() != content.encode("utf-8"):
                 findings.append(f"{shown_path(path)}: differs from what target '{target.name}' makes")
         findings.extend(
-            f"{shown_path(root / name)}: is in a place that target '{target.name}' owns, but is not made any more"
+            f"{shown_path(root / name)}: is in a place that target '{target.name}' owns, but not made"
             for name in sorted(owned_files(target, root) - set(files))
         )
     for finding in findings:
@@ -199,7 +200,8 @@ def lint(options: argparse.Namespace) -> int:
         raise SpecError(problems)
     musts = sum(requirement.level == "MUST" for requirement in spec.requirements)
     print(
-        f"{len(spec.operations)} operations, {len(spec.vectors)} vectors, {musts} MUSTs, every one with a check"
+        f"{len(spec.operations)} operations, {len(spec.vectors)} vectors, "
+        f"{musts} MUSTs, every one with a check"
     )
     return 0
 

@@ -1,6 +1,7 @@
-"""Prose of the specification as comments of a language: escaped, wrapped and framed, all by data of the target.
+"""Prose of the specification as comments of a language: escaped, wrapped, framed, by data of the target.
 
-Prose is plain text with paragraphs (separated by empty lines), lists (lines that start with `- `) and `code` in backticks.
+Prose is plain text with paragraphs (separated by empty lines), lists (lines that start with `- `) and `code`
+in backticks.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from mq9_codegen.layout import Style
 
@@ -37,8 +38,8 @@ class CommentStyle:
         entry: How an entry of a section is written; `{label}` and `{text}`.
         entry_indent: Columns before an entry.
         entry_hang: Further columns before the second and later lines of an entry.
-        summary: Whether the first sentence has to be one line with nothing else (Python docstrings); what is longer is cut short there
-            and follows whole.
+        summary: Whether the first sentence has to be one line with nothing else (Python docstrings); what is
+            longer is cut short there and follows whole.
         first_word: `name` if a comment has to start with the name of what it documents.
     """
 
@@ -70,7 +71,7 @@ class Section:
     entries: tuple[tuple[str, str], ...]
 
 
-Block = Union[str, Section]
+Block = str | Section
 
 
 def escape(text: str, style: CommentStyle) -> str:
@@ -99,7 +100,7 @@ def _replace(text: str, table: Mapping[str, str]) -> str:
 
 
 def wrap(text: str, width: int, layout: Style, first: str = "", rest: str = "") -> list[str]:
-    """Wraps one paragraph at blanks; `first` starts its first line and `rest` the others. Marked blanks are kept."""
+    """Wraps one paragraph at blanks; `first` starts its first line and `rest` the others."""
     room = width - layout.columns(rest)
     tokens = []
     for token in text.split():

@@ -1,7 +1,8 @@
 """Python models by datamodel-code-generator, from JSON Schemas of the resolved model, in memory.
 
-The schemas here are those of models, not of the wire: what an optional member may be is said once per model set, prose goes
-into the class docstring (written by the same comment helper as all other prose), bounds are left to validators.
+The schemas here are those of models, not of the wire: what an optional member may be is said once per model
+set, prose goes into the class docstring (written by the same comment helper as all other prose), bounds are
+left to validators.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mq9_codegen.comments import Section, comment
+from mq9_codegen.comments import Block, Section, comment
 from mq9_codegen.model import BodyField, Field, Operation, Spec, Type
 from mq9_codegen.problems import SpecError
 from mq9_codegen.target import Target
@@ -118,7 +119,7 @@ class _Builder:
             (self.target.name_as("field", member), text or "See the protocol.")
             for member, _, _, text in members
         )
-        text = [doc, Section("Attributes", entries)]
+        text: list[Block] = [doc, Section("Attributes", entries)]
         self.docs[mark] = comment(text, self.target.comments["doc"], self.target.layout, 1)
         self.definitions[title] = {
             "type": "object",
@@ -130,7 +131,7 @@ class _Builder:
             self.definitions[title]["customBasePath"] = self.options.bases[name]
 
     def _name(self, wire: str) -> str:
-        """The name of a member: in dataclasses that of the language; structs keep the wire name and get an alias."""
+        """The name of a member; structs keep the wire name here and get the language's as an alias."""
         name = self.target.name_as("field", wire)
         if self.options.output == "dataclass":
             return name
@@ -228,8 +229,8 @@ def _generate(schema: str, output: str, base_class: str, aliases: tuple[tuple[st
 
 @functools.cache
 def _format(code: str, width: int) -> str:
-    """Formats by ruff, away from any configuration, so that the bytes do not depend on where the command runs."""
-    from ruff import find_ruff_bin  # noqa: PLC0415 - only this renderer needs it
+    """Formats by ruff without any configuration, so that the bytes do not depend on where this runs."""
+    from ruff import find_ruff_bin  # type: ignore[import-untyped]  # noqa: PLC0415 - only this renderer needs it
 
     ruff = find_ruff_bin()
     common = ["--isolated", "--target-version", "py310", "--config", f"line-length={width}"]

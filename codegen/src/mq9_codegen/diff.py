@@ -1,7 +1,8 @@
+# ruff: noqa: T201 - the command talks to people.
 """What changed between two versions of the protocol: every field, classified as breaking, additive or docs.
 
-Breaking is what makes a client or broker of the older version misbehave against the newer one; additive is what they can
-ignore; docs is what only people read. What no rule knows counts as breaking.
+Breaking is what makes a client or broker of the older version misbehave against the newer one; additive is
+what they can ignore; docs is what only people read. What no rule knows counts as breaking.
 """
 
 from __future__ import annotations
@@ -127,10 +128,8 @@ class _Differ:
             return DOCS, ""
         if key == "deprecated":
             return ADDITIVE, ""
-        if (
-            top == "parameters"
-            and self.file == "operation"
-            or (top in ("connect", "consume") and "parameters" in path)
+        if (top == "parameters" and self.file == "operation") or (
+            top in ("connect", "consume") and "parameters" in path
         ):
             pass
         if key in _UPPER | _LOWER:

@@ -1,10 +1,11 @@
-"""The one width-aware layout helper: breaks calls, signatures, lists and literals as the formatters of languages do.
+"""The one width-aware layout helper: breaks calls, signatures and literals as formatters do.
 
-ruff format, prettier and rustfmt agree on the rule that matters: what fits on the line stays on it, else every item of the
-outermost bracket gets a line of its own, with a trailing comma, and the rule starts again inside. A template therefore
-builds a small document of nested groups and asks for it to be laid out; it never counts columns. What differs between
-languages is data (`Style`): the width, the indentation, the narrower bounds that rustfmt puts on what stands between two
-brackets, and whether a trailing comma is allowed.
+ruff format, prettier and rustfmt agree on the rule that matters: what fits on the line stays on it, else
+every item of the outermost bracket gets a line of its own, with a trailing comma, and the rule starts again
+inside. A template therefore builds a small document of nested groups and asks for it to be laid out; it
+never counts columns. What differs between languages is data (`Style`): the width, the indentation, the
+narrower bounds that rustfmt puts on what stands between two brackets, and whether a trailing comma is
+allowed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Union
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class Style:
         indent: One level of indentation.
         tab_width: Columns of a tab, if `indent` has tabs.
         trailing: What follows the last item of a broken group.
-        inner: For kinds of groups (see `Group.kind`), the longest text between the brackets that may stay on one line.
-        assign: What happens to an assignment whose first line is too long even when its value is broken: `parens` puts the value in
-            brackets of its own, `indent` on the next line; empty leaves it.
-        split_strings: Whether adjacent literals in parentheses are one string, so that a long literal may be cut.
+        inner: For kinds of groups (see `Group.kind`), the longest text between the brackets that may stay on
+            one line.
+        assign: What happens to an assignment whose first line is too long even when its value is broken:
+            `parens` puts the value in brackets of its own, `indent` on the next line; empty leaves it.
+        split_strings: Whether adjacent literals in parentheses are one string, so that a long literal may be
+            cut.
     """
 
     width: int = 100
@@ -39,7 +41,7 @@ class Style:
     assign: str = ""
 
     def columns(self, text: str) -> int:
-        """Columns of a text without line breaks; East Asian wide characters take two, as formatters count them."""
+        """Columns of a text without line breaks; East Asian wide characters take two."""
         return (
             len(text.expandtabs(self.tab_width))
             if text.isascii()
@@ -74,7 +76,8 @@ class Group:
         kind: Names the bound of `Style.inner` that applies (`call`, `array`, `struct`, ...).
         trailing: Whether the separator follows the last item of a broken group; None = as the style says.
         force: Break even if it fits.
-        broken: What to open and close with when broken, where that differs (`from x import a` and `from x import (`).
+        broken: What to open and close with when broken, where that differs (`from x import a` and `from x
+            import (`).
     """
 
     open: str
@@ -90,14 +93,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Chain:
-    """A condition of operands and operators: on one line if it fits, else in brackets with an operator at the start of each line.
+    """A condition of operands and operators: on one line, or in brackets with an operator leading each.
 
     Attributes:
         open: What stands before it (`if `).
         text: The condition on one line.
         close: What stands after it (`:`).
-        operators: Operators by precedence, the weakest first: ((`and`,), (`is not`, `==`)). Where a line between weak ones
-            fits, stronger ones stay inside it.
+        operators: Operators by precedence, the weakest first: ((`and`,), (`is not`, `==`)). Where a line
+            between weak ones fits, stronger ones stay inside it.
         brackets: What it is put in when it is broken.
     """
 
@@ -133,7 +136,7 @@ class Assign:
     close: str = ""
 
 
-Doc = Union[str, Group, Chain, Concat, Literal, Assign]
+Doc = str | Group | Chain | Concat | Literal | Assign
 
 
 def flat(doc: Doc) -> str | None:
@@ -261,8 +264,8 @@ def _split_chain(text: str, operators: tuple[tuple[str, ...], ...], style: Style
 
 
 def _lay_out_concat(doc: Concat, style: Style, level: int, column: int, last: int) -> str:
-    # The space that a part must leave free is what follows it up to the next place where a line may break: of a group
-    # that will be broken, that is its opening bracket.
+    # The space that a part must leave free is what follows it up to the next place where a line may break:
+    # of a group that will be broken, that is its opening bracket.
     result: list[str] = []
     for index, part in enumerate(doc.parts):
         after = (
@@ -295,7 +298,9 @@ def _head(parts: Sequence[Doc], style: Style) -> int:
 def _head_of(doc: Group | Chain | Concat | Assign, style: Style) -> int:
     if isinstance(doc, Concat):
         return _head(doc.parts, style)
-    return style.columns(doc.left if isinstance(doc, Assign) else doc.open)
+    if isinstance(doc, Assign):
+        return style.columns(doc.left)
+    return style.columns(doc.open)
 
 
 def _lay_out_literal(doc: Literal, style: Style, level: int) -> str:
@@ -330,8 +335,9 @@ def chain(open_: str, text: str, close: str, *operators: Sequence[str]) -> Chain
 def align(rows: Iterable[Sequence[str]], gap: str = " ") -> list[str]:
     """Pads columns as gofmt does with adjacent lines.
 
-    A cell counts for the width of its column only where another one follows it, and only together with the lines above
-    and below for which that is so too. Empty last cells add nothing; a row of one cell (a comment) ends every column.
+    A cell counts for the width of its column only where another one follows it, and only together with the
+    lines above and below for which that is so too. Empty last cells add nothing; a row of one cell (a
+    comment) ends every column.
     """
     table = [list(row) for row in rows]
     for row in table:

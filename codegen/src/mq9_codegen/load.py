@@ -11,6 +11,7 @@ from typing import Any
 from mq9_codegen.problems import Path as DataPath
 from mq9_codegen.problems import Problem, nearest, shown
 from mq9_codegen.source import Document, load_document
+from mq9_codegen.vectors import expand_vectors, join
 
 FILES = ("mq9", "types", "headers", "errors", "limits", "client", "requirements")
 """The files that a specification has, besides one per operation."""
@@ -96,10 +97,39 @@ def load(root: Path, problems: list[Problem]) -> Sources:
         if document is None:
             continue
         schema = "operation" if name.startswith("operations/") else name
+        expand_vectors(document, problems)
         if schema in schemas and not _validate(document, schemas[schema], problems):
             continue
         sources.documents[name] = document
+    _read_vectors(sources, schemas.get("vectors"), problems)
     return sources
+
+
+def _read_vectors(sources: Sources, validator: Any, problems: list[Problem]) -> None:
+    """Adds the vectors that stand in files of their own to the operations they belong to."""
+    names = {document.data["operation"]: name for name, document in sources.operation_documents()}
+    for path in sorted((sources.root / "vectors").glob("*.y*ml")):
+        document = load_document(path, shown_path(path), problems)
+        if document is None:
+            continue
+        expand_vectors(document, problems)
+        if validator is None:
+            folder = sources.root / "schema"
+            problems.append(Problem(shown_path(folder / "vectors.schema.json"), 0, "is missing"))
+            return
+        if not _validate(document, validator, problems):
+            continue
+        operation = document.data["operation"]
+        if operation not in names:
+            message = f"unknown operation {shown(operation)}{nearest(operation, names)}"
+            problems.append(document.problem(("operation",), message, "an operation that has a file"))
+        elif path.name != f"{operation}.yaml":
+            problems.append(
+                document.problem(("operation",), f"is {shown(operation)}", f"the file name {operation}.yaml")
+            )
+        else:
+            key = f"operations/{names[operation]}"
+            sources.documents[key] = join(sources.documents[key], document)
 
 
 def _schemas(folder: Path, problems: list[Problem]) -> dict[str, Any]:
@@ -126,6 +156,8 @@ def _schemas(folder: Path, problems: list[Problem]) -> dict[str, Any]:
             problems.append(Problem(shown_path(folder / f"{name}.schema.json"), 0, "is missing"))
             continue
         result[name] = Draft202012Validator(content, registry=registry)
+    if "vectors.schema.json" in contents:
+        result["vectors"] = Draft202012Validator(contents["vectors.schema.json"], registry=registry)
     return result
 
 

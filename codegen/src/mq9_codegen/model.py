@@ -1,7 +1,7 @@
 """The resolved protocol: what every template sees. Frozen, in a stable order, with all references expanded.
 
-Nothing here is shaped by a language: names are split into words, types are trees, bounds are numbers. How a language
-writes them is the matter of a target's data (see `mq9_codegen.target`).
+Nothing here is shaped by a language: names are split into words, types are trees, bounds are numbers. How a
+language writes them is the matter of a target's data (see `mq9_codegen.target`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Bounds:
         first: Allowed first characters, likewise.
         last: Allowed last characters, likewise.
         forbid: Texts that may not occur.
-        text: `no_control` (no characters below U+0020, nor U+007F to U+009F) or `printable_ascii` (U+0020 to U+007E, no blanks at the
-            ends); empty = any.
+        text: `no_control` (no characters below U+0020, nor U+007F to U+009F) or `printable_ascii` (U+0020 to
+            U+007E, no blanks at the ends); empty = any.
     """
 
     min: int | None = None
@@ -53,7 +53,7 @@ class Bounds:
 
     @property
     def pattern(self) -> str:
-        """Characters, first and last as one anchored regular expression that every engine knows; empty if any text will do.
+        """Characters, first and last as one anchored regular expression; empty if any text will do.
 
         Forbidden texts are not part of it (that would need look-ahead, which Go and Rust lack).
         """
@@ -71,8 +71,9 @@ class Type:
         text: As written in the spec, e.g. `list<msg_id>`.
         kind: `scalar`, `enum`, `object` or `list`.
         name: Name of the scalar, enum or object; `list` for lists.
-        base: For scalars `string`, `integer`, `number`, `boolean`, `bytes`, `json_object`, `header_map` (name to list of values),
-            `header_map_single` (name to value), `duration` or `tls` (the last two only for the client); else the kind.
+        base: For scalars `string`, `integer`, `number`, `boolean`, `bytes`, `json_object`, `header_map`
+            (name to list of values), `header_map_single` (name to value), `duration` or `tls` (the last two
+            only for the client); else the kind.
         unit: `seconds`, `milliseconds`, `unix_seconds`, `unix_milliseconds` or empty.
         item: The type of a list's items.
         bounds: The bounds of the type itself; a parameter may narrow them (see `Parameter.bounds`).
@@ -118,7 +119,7 @@ class EnumValue:
 
 @dataclass(frozen=True)
 class Enum:
-    """A set of known texts. `open` = a newer broker may send others, which must reach the user as they are."""
+    """A set of known texts; if `open`, others of a newer broker reach the user as they are."""
 
     name: str
     words: tuple[str, ...]
@@ -137,8 +138,8 @@ class Field:
         words: The words of the name.
         type: Its type.
         required: Whether it is always there; otherwise it may be absent or null.
-        odd: What a value of another type does: `fail` (protocol error), `absent` (counts as absent) or `drop` (the whole item is left
-            out and logged).
+        odd: What a value of another type does: `fail` (protocol error), `absent` (counts as absent) or
+            `drop` (the whole item is left out and logged).
         has_default: Whether `default` counts when it is absent.
         default: That default.
         encoding_field: For payloads: the name of the sibling field that tells how the text is encoded.
@@ -245,7 +246,7 @@ class ErrorKind:
 
 @dataclass(frozen=True)
 class RetryClass:
-    """After which kinds of failure or codes an SDK may try again; `needs` names a parameter that must be given for it."""
+    """After which kinds of failure or codes an SDK may try again, with the parameter that it `needs`."""
 
     name: str
     retries_on: tuple[str, ...]
@@ -261,11 +262,13 @@ class Parameter:
         name: The SDK's name for it (casing follows the language).
         words: The words of the name.
         type: Its type.
-        place: Where it travels: `subject`, `body`, `header` (one header), `headers` (more headers), `payload` or `client` (not sent).
+        place: Where it travels: `subject`, `body`, `header` (one header), `headers` (more headers),
+            `payload` or `client` (not sent).
         path: For `body`: the keys from the top of the body, e.g. `("config", "num_msgs")`.
         header: For `header`: the header.
         optional: Whether a caller may leave it out; then field or header are left out too.
-        has_default: Whether `default` is what the broker (or the SDK, for `client`) takes when it is left out.
+        has_default: Whether `default` is what the broker (or the SDK, for `client`) takes when it is left
+            out.
         default: That default.
         positional: Its position from 1 among the arguments that need no name, or 0.
         broker_type: The wider type that the broker takes for it (`any`, or a scalar's name), or empty.
@@ -315,14 +318,15 @@ class Parameter:
 
 @dataclass(frozen=True)
 class BodyField:
-    """A member of a request body: a parameter, or an object with members of its own (`config`), or a constant.
+    """A member of a request body: a parameter, an object with members of its own, or a constant.
 
     Attributes:
         name: Its wire name.
         words: The words of the name.
         parameter: The parameter whose value it has, or None.
         fields: For an inner object: its members.
-        constant: For a constant such as the body's `mail_address`: the name of the parameter whose value is repeated, else empty.
+        constant: For a constant such as the body's `mail_address`: the name of the parameter whose value is
+            repeated, else empty.
     """
 
     name: str
@@ -345,8 +349,9 @@ class Rule:
     """A condition over several parameters; a call that breaks it is invalid_argument with field `fails_on`.
 
     Attributes:
-        kind: `require_any` (one of `require` has to be given; for lists: not empty), `when` (if parameter `subject` has the value `value`,
-            `require` has to be given) or `when_present` (if parameter `subject` is given and not 0, likewise).
+        kind: `require_any` (one of `require` has to be given; for lists: not empty), `when` (if parameter
+            `subject` has the value `value`, `require` has to be given) or `when_present` (if parameter
+            `subject` is given and not 0, likewise).
         require: Names of parameters.
         subject: The parameter of the condition.
         value: The value of the condition.
@@ -365,7 +370,8 @@ class Result:
     """What an SDK's method gives back.
 
     Attributes:
-        kind: `none`, `field` (the value of one field of the reply) or `reply` (an object with all fields of the reply).
+        kind: `none`, `field` (the value of one field of the reply) or `reply` (an object with all fields of
+            the reply).
         field: For `field`: that field.
         type_name: For `reply`: the name of the object type.
         words: The words of `type_name`.
@@ -399,12 +405,14 @@ class Vector:
         operation: Name of the operation.
         covers: Requirement ids that it checks.
         call: Parameters by name. A payload is `{text: …}`, `{base64: …}` or `{json: …}`.
-        request: The exact request (`subject`; `json` body, `payload` or `empty`; `headers`; `forbid_headers`), or None if nothing may
-            be sent.
-        reply: What the broker answers (`json`, `text`, `base64` or `status`), or None if there is nothing to answer.
+        request: The exact request (`subject`; `json` body, `payload` or `empty`; `headers`;
+            `forbid_headers`), or None if nothing may be sent.
+        reply: What the broker answers (`json`, `text`, `base64` or `status`), or None if there is nothing to
+            answer.
         ok: The expected result, if `is_ok`.
         error: The expected failure (`kind`, `code`, `field`), or None.
         is_ok: Whether the call succeeds.
+        attempts: How many requests go out, retries included; None = not looked at.
         doc: Why the vector is there, or empty.
     """
 
@@ -418,6 +426,7 @@ class Vector:
     ok: Any = None
     error: Mapping[str, Any] | None = None
     is_ok: bool = False
+    attempts: int | None = None
     doc: str = ""
 
 
@@ -520,7 +529,7 @@ class ClientCall:
 
 @dataclass(frozen=True)
 class Client:
-    """What an SDK adds to the wire (`client.yaml`); the mappings hold the numbers under the names of that file."""
+    """What an SDK adds to the wire; the mappings hold the numbers of `client.yaml`, by name."""
 
     connect: ClientCall
     consume: ClientCall

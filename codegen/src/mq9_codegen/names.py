@@ -11,7 +11,8 @@ _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 def words(name: str) -> tuple[str, ...]:
     """Splits a name into lower-case words; digits stay with the word before them.
 
-    `mail_address`, `mail-address`, `mail.address`, `mailAddress` and `MailAddress` all give `("mail", "address")`.
+    `mail_address`, `mail-address`, `mail.address`, `mailAddress` and `MailAddress` all give `("mail",
+    "address")`.
     """
     result: list[str] = []
     for chunk in re.split(r"[^A-Za-z0-9]+", name):

@@ -1,4 +1,7 @@
-"""Rules that a JSON Schema can't state: references, bounds, names, coverage. Everything but operations; see `policy_operations`."""
+"""Rules that a JSON Schema can't state: references, bounds, names, coverage.
+
+Everything but operations, which have a module of their own.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ class Checker:
     def bounds(
         self, document: Document, path: DataPath, data: Mapping[str, Any], type_text: str
     ) -> dict[str, Any]:
-        """Checks bounds that stand with a parameter or scalar, and gives all that count, those of the type included."""
+        """Checks bounds that stand with a parameter or scalar; gives all that count, the type's included."""
         base = self.base(type_text)
         inherited = self.types["scalars"].get(type_text, {})
         for key, bases in _SUITS.items():
@@ -136,7 +139,7 @@ class Checker:
     ) -> None:
         """Checks that a default (or a condition's value) is of a type and inside its bounds."""
         base = self.base(type_text)
-        wanted: dict[str, tuple[tuple[type, ...], str]] = {
+        wanted: dict[str, tuple[tuple[type[Any], ...], str]] = {
             "integer": ((int,), "a whole number"),
             "number": ((int, float), "a number"),
             "boolean": ((bool,), "true or false"),
@@ -259,7 +262,7 @@ def check_policy(sources: Sources, problems: list[Problem]) -> None:
 
 def _check_types(checker: Checker) -> None:
     document = checker.sources.documents["types"]
-    seen: dict[str, str] = {name: "the generator" for name in (*CLIENT_BASES, "list")}
+    seen: dict[str, str] = dict.fromkeys((*CLIENT_BASES, "list"), "the generator")
     for section in ("scalars", "enums", "objects"):
         for name in checker.types[section]:
             if name in seen:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from mq9_codegen.policy import Checker, check_fields
@@ -224,7 +225,7 @@ def _check_parameters(
             )
             break
     ordered = [parameters[positions[position]] for position in sorted(positions)]
-    for before, after in zip(ordered, ordered[1:]):
+    for before, after in pairwise(ordered):
         if before.get("optional") and not after.get("optional"):
             checker.add(
                 document, ("parameters",), "a position that may be left out comes before one that may not"

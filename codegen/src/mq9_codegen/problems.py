@@ -1,4 +1,4 @@
-"""What is wrong with a specification, and where: the only way in which this package reports mistakes of a person."""
+"""What is wrong with a specification, and where: the only way to report mistakes of a person."""
 
 from __future__ import annotations
 

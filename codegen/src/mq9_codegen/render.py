@@ -371,7 +371,7 @@ def to_json(value: Any, indent: int | None = None, sort: bool = False) -> str:
 
 
 def to_yaml(value: Any, level: int = 0) -> str:
-    """YAML text of plain values and of the model, indented by `level` steps of two, without a line break at the end."""
+    """YAML text of plain values and of the model, indented by `level` steps of two."""
     import yaml  # noqa: PLC0415 - few templates need it
 
     class Dumper(yaml.SafeDumper):

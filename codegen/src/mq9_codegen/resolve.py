@@ -311,8 +311,9 @@ class Resolver:
 
 
 def _body_fields(parameters: list[Parameter], constants: Mapping[str, str]) -> tuple[BodyField, ...]:
-    # Order on the wire: parameters as the spec lists them, constants after the first parameter of the body that is required
-    # (where the public clients have them) would be arbitrary; bodies are compared canonically, so they simply come last.
+    # Order on the wire: parameters as the spec lists them, constants after the first parameter of the body
+    # that is required (where the public clients have them) would be arbitrary; bodies are compared
+    # canonically, so they simply come last.
     def build(depth: int, members: list[Parameter]) -> tuple[BodyField, ...]:
         result: list[BodyField] = []
         seen: set[str] = set()
@@ -356,5 +357,6 @@ def _vector(data: Mapping[str, Any], operation: str) -> Vector:
         ok=result.get("ok"),
         error=result.get("error"),
         is_ok="ok" in result,
+        attempts=data.get("attempts"),
         doc=prose(data.get("doc")),
     )

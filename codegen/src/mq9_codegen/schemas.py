@@ -1,7 +1,8 @@
-"""JSON Schema 2020-12 of what travels: request bodies, replies, messages, headers; made from the resolved model.
+"""JSON Schema 2020-12 of what travels: request bodies, replies, messages, headers.
 
-Replies are open (unknown fields and unknown enum texts are allowed: a newer broker may send them), and so are requests
-(unknown fields are ignored). What JSON Schema can't say, such as bounds in bytes, stands in `x-` keys and in words.
+Replies are open (unknown fields and unknown enum texts are allowed: a newer broker may send them), and so
+are requests (unknown fields are ignored). What JSON Schema can't say, such as bounds in bytes, stands in
+`x-` keys and in words.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def schema(spec: Spec, kind: str, name: str = "") -> JsonSchema:
 
     Args:
         spec: The protocol.
-        kind: `request`, `reply` or `headers` (of the operation `name`), `object` (the object type `name`), or `error` (a failed reply).
+        kind: `request`, `reply` or `headers` (of the operation `name`), `object` (the object type `name`),
+            or `error` (a failed reply).
         name: See `kind`.
     """
     title = {"error": "Failed reply", "object": name}.get(kind, f"{kind.capitalize()} of {name}")
@@ -68,7 +70,7 @@ def schema(spec: Spec, kind: str, name: str = "") -> JsonSchema:
 
 
 def part(spec: Spec, kind: str, name: str = "", refs: str = "#/$defs/") -> JsonSchema:
-    """The body of a schema, for a document that holds many; `refs` is where that document keeps object types."""
+    """The body of a schema, for a document that holds many and keeps object types at `refs`."""
     options = Options(refs=refs)
     if kind == "error":
         return error_schema(spec, options)
@@ -146,6 +148,7 @@ def _bounds(kind: Type, bounds: Bounds, optional: bool) -> JsonSchema:
 def member_schema(
     body: JsonSchema, nullable: bool, doc: str, default: Any, has_default: bool, options: Options
 ) -> JsonSchema:
+    """The schema of a member of an object, with what stands around its type."""
     if nullable and options.nullable:
         if "$ref" in body:
             body = {"anyOf": [body, {"type": "null"}]}
@@ -164,6 +167,7 @@ def object_schema(item: Object, options: Options) -> JsonSchema:
 def fields_schema(
     fields: tuple[Field, ...], doc: str, options: Options, extra: JsonSchema | None = None
 ) -> JsonSchema:
+    """The schema of an object with these fields, after the required members in `extra`."""
     properties: JsonSchema = dict(extra or {})
     for field in fields:
         body = type_schema(field.type, options)
@@ -222,6 +226,7 @@ def request_schema(operation: Operation, options: Options = Options()) -> JsonSc
 
 
 def body_schema(members: tuple[BodyField, ...], operation: Operation, options: Options) -> JsonSchema:
+    """The schema of a body, or of an object in it."""
     properties: JsonSchema = {}
     required: list[str] = []
     for member in members:

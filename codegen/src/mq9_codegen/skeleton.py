@@ -1,4 +1,4 @@
-"""The skeleton of a new target: renders types, subjects, error kinds and vectors of the whole spec, ready to be edited."""
+"""The skeleton of a new target: it renders the whole spec as it stands, ready to be edited."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """YAML files with the line of every value: what every later step needs to say `file:line`.
 
-Only the JSON part of YAML is accepted: mappings with text keys, lists, text, numbers, true, false, null. Aliases, tags,
-dates and the many spellings of booleans are mistakes here, because readers in other languages read them differently.
+Only the JSON part of YAML is accepted: mappings with text keys, lists, text, numbers, true, false, null.
+Aliases, tags, dates and the many spellings of booleans are mistakes here, because readers in other languages
+read them differently.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Document:
 
 
 def load_document(path: FilePath, shown_as: str, problems: list[Problem]) -> Document | None:
-    """Reads one YAML file; mistakes are added to `problems`, and None comes back if nothing can be done with the file."""
+    """Reads one YAML file; adds mistakes to `problems`, and gives None if the file is of no use then."""
     try:
         raw = path.read_bytes()
     except OSError as error:
