@@ -74,13 +74,13 @@ class Engine:
         elif written != STORE_FORMAT:
             raise ValueError(f"store has format {written!r}, this engine reads and writes {STORE_FORMAT!r}")
         time = store.get(TIME)
-        self._time: int = 0 if time is None else unpack_u64(time)[0]
+        self._state.time = 0 if time is None else unpack_u64(time)[0]
         self._state.earliest_timer = timers.next_due(self._state)
 
     @property
     def time_ms(self) -> int:
         """The greatest time the engine has been given."""
-        return self._time
+        return self._state.time
 
     def apply(self, time_ms: int, commands: Sequence[Command]) -> Applied:
         """Runs the timers that are due at ``time_ms``, then the commands, as one atomic store batch.
@@ -91,21 +91,22 @@ class Engine:
         Raises:
             Exception: whatever the store raised; then nothing has changed and the engine can go on.
         """
-        time = max(time_ms, self._time)
+        state = self._state
+        since = state.time
+        state.time = max(time_ms, since)
         try:
-            applied = self._apply(time, commands)
+            return self._apply(since, state.time, commands)
         except BaseException:
-            self._state.forget()
+            state.forget()
+            state.time = since
             raise
-        self._time = time
-        return applied
 
-    def _apply(self, time: int, commands: Sequence[Command]) -> Applied:
+    def _apply(self, since: int, time: int, commands: Sequence[Command]) -> Applied:
         state = self._state
         timer_effects: tuple[Effect, ...] = ()
         due = state.earliest_timer
         if due is not None and due <= time:
-            timers.run_due(state, self._time, time)
+            timers.run_due(state, since, time)
             timer_effects = self._take_effects()
         state.now = time
         results: list[Result] = []
@@ -130,7 +131,7 @@ class Engine:
             else:
                 add((_HANDLERS[type(command)](state, command), self._take_effects()))
         state.write_changed()
-        if time != self._time:
+        if time != since:
             state.store.put(TIME, pack_u64(time))
         state.store.commit()
         state.trim()
@@ -152,13 +153,13 @@ class Engine:
         """
         if isinstance(command, MsgFetch):
             return self.read_fetch(time_ms, command).reply
-        self._state.now = max(time_ms, self._time)
+        self._state.now = max(time_ms, self._state.time)
         kind: type[Any] = type(command)
         return _READS[kind](self._state, command)
 
     def read_fetch(self, time_ms: int, command: MsgFetch) -> FetchRead:
         """Like `read`, with what the shell needs for un-leased batches and for waiting."""
-        self._state.now = max(time_ms, self._time)
+        self._state.now = max(time_ms, self._state.time)
         return fetching.fetch_read(self._state, command)
 
     def fetch_is_write(self, command: MsgFetch) -> bool:

@@ -1,6 +1,6 @@
 """FETCH: which messages come next, in what order, and what that does to the group."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from mq9_broker._generated import errors
@@ -16,8 +16,9 @@ from mq9_broker.engine.groups import (
     start_group,
 )
 from mq9_broker.engine.rendering import message_json, middle, run_json
-from mq9_broker.engine.segments import Message, Segment, is_expired
+from mq9_broker.engine.segments import Segment
 from mq9_broker.engine.settling import lease_name
+from mq9_broker.engine.walking import open_messages
 
 if TYPE_CHECKING:
     from mq9_broker.engine.mailbox import Mailbox
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 _HEAD: Final = b'{"error":"","messages":['
 # Room for what stands around the messages of a reply: the lease's name has at most 33 characters.
 _FRAME: Final = len(_HEAD) + len(b'],"lease_id":""}') + 33
-# A stretch of more messages than this that nobody gets is noted, to be skipped the next time.
-_LONG_SKIP: Final = 32
-_MOST_JUMPS: Final = 1_024
 
 
 class FetchRead(NamedTuple):
@@ -228,19 +226,27 @@ def _take_redeliveries(
     state: "State", mailbox: "Mailbox", group: Group, lane: int, batch: _Batch, entries: dict[int, int]
 ) -> None:
     """Takes what comes again into a leased batch, and drops what is gone."""
-    done: list[int] = []
-    for msg_id, count in group.scan_redeliveries(state, lane):
+    position = 0
+    while batch.room:
+        entry = group.next_redelivery(state, lane, position)
+        if entry is None:
+            group.redeliveries[lane] = False
+            break
+        msg_id, count = entry
+        there = state.segments.next_id(mailbox, lane, msg_id)
+        if there != msg_id:
+            # It is gone, and so is whatever stands before the next message that is not.
+            position = mailbox.next_id if there is None else there
+            group.remove_redeliveries(state, lane, msg_id, position)
+            continue
         found = state.segments.find(mailbox, lane, msg_id, state.now)
         if found is not None:
             segment, message = found
             if not batch.add(msg_id, message_json(message, middle(lane, segment.create_ms), count + 1)):
                 break
             entries[msg_id] = 4 * (count + 1) + lane
-        done.append(msg_id)
-        if not batch.room:
-            break
-    for msg_id in done:
         group.remove_redelivery(state, lane, msg_id)
+        position = msg_id + 1
     group.touch(state, mailbox)
 
 
@@ -257,33 +263,24 @@ def _look(state: "State", mailbox: "Mailbox", group: Group, batch: _Batch) -> No
 
 
 def _look_at_redeliveries(state: "State", mailbox: "Mailbox", group: Group, lane: int, batch: _Batch) -> None:
-    """Shows what comes again. Long stretches of gone messages are remembered and skipped the next time."""
-    skips = group.skips[lane]
+    """Shows what comes again."""
     position: int | None = 0
     while position is not None:
         begin, position = position, None
-        gone_from, gone = -1, 0
         for msg_id, count in group.scan_redeliveries(state, lane, begin):
+            there = state.segments.next_id(mailbox, lane, msg_id)
+            if there != msg_id:
+                # It is gone, and so is whatever stands before the next message that is not.
+                position = there
+                break
             found = state.segments.find(mailbox, lane, msg_id, state.now)
             if found is None:
-                if not gone:
-                    gone_from = msg_id
-                    position = skips.get(msg_id)
-                    if position is not None:
-                        break
-                gone += 1
                 continue
-            if gone > _LONG_SKIP:
-                skips[gone_from] = msg_id
-            gone = 0
             segment, message = found
             if not batch.add(msg_id, message_json(message, middle(lane, segment.create_ms), count)):
                 return
             if not batch.room:
                 return
-        else:
-            if gone > _LONG_SKIP:
-                skips[gone_from] = mailbox.next_id
 
 
 def _take_fresh(
@@ -329,58 +326,10 @@ def _take_carefully(
     state: "State", mailbox: "Mailbox", group: Group | None, lane: int, cursor: int, batch: _Batch
 ) -> int:
     """Like `_take_fresh`, but leaves out what is expired or confirmed."""
-    for segment, message in _open_messages(state, mailbox, group, lane, cursor):
+    for segment, message in open_messages(state, mailbox, group, lane, cursor):
         part = message_json(message, middle(lane, segment.create_ms), int(batch.leased))
         if not batch.add(message[0], part):
             return int(message[0])
         if not batch.room:
             return int(message[0]) + 1
     return max(cursor, mailbox.last_ids[lane] + 1)
-
-
-def _open_messages(
-    state: "State", mailbox: "Mailbox", group: Group | None, lane: int, position: int
-) -> Iterator[tuple[Segment, Message]]:
-    """Messages from ``position`` on that are neither gone, expired nor confirmed.
-
-    Where a long stretch begins that is none of it, it is noted where it ends: it stays so for this group.
-    """
-    jumps: dict[int, int] = {} if group is None else group.jumps[lane]
-    last_id = mailbox.last_ids[lane]
-    stretch, passed = position, 0
-    position = jumps.get(position, position)
-    while position <= last_id:
-        segment = state.segments.at_or_after(mailbox, lane, position)
-        if segment is None:
-            break
-        interval = None if group is None else group.next_interval(state, lane, position)
-        begin, position = position, segment.ids[-1] + 1
-        for index in range(segment.index_at_or_after(begin), len(segment.ids)):
-            msg_id = segment.ids[index]
-            while interval is not None and group is not None and interval[1] < msg_id:
-                interval = group.interval_after(state, lane, interval[1])
-            if interval is not None and interval[0] <= msg_id:
-                passed += 1
-                if interval[1] >= position:
-                    position = interval[1] + 1
-                    break
-                continue
-            message = segment.messages[index]
-            if message is None or is_expired(message, state.now):
-                passed += 1
-                continue
-            if passed > _LONG_SKIP:
-                _note_jump(jumps, stretch, msg_id)
-            yield segment, message
-            stretch, passed = msg_id + 1, 0
-            if stretch in jumps:
-                position = jumps[stretch]
-                break
-    if passed > _LONG_SKIP:
-        _note_jump(jumps, stretch, last_id + 1)
-
-
-def _note_jump(jumps: dict[int, int], begin: int, end: int) -> None:
-    if len(jumps) >= _MOST_JUMPS:
-        jumps.clear()
-    jumps[begin] = end

@@ -5,6 +5,7 @@ confirmed (or gone); what is confirmed from the cursor on, or before the group's
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -36,6 +37,7 @@ _BUCKET_BITS: Final = 12
 # The same for runs; with at least so many ids in a run, few of them lie in one bucket.
 _RUN_BITS: Final = 9
 _LEAST_RUN: Final = 16
+_FEW_KEYS: Final = 16
 
 
 class LeaseRecord:
@@ -87,7 +89,7 @@ class LeaseRecord:
         """Tells whether these are its messages, all of them and nothing else."""
         run = self.run
         if run is None:
-            return self.entries.keys() == set(msg_ids)
+            return len(msg_ids) == len(self.entries) and self.entries.keys() == set(msg_ids)
         return len(msg_ids) == len(run) and (msg_ids == tuple(run) or set(msg_ids) == set(run))
 
 
@@ -122,7 +124,6 @@ class Group:
         "records",
         "redeliveries",
         "runs",
-        "skips",
         "start",
     )
 
@@ -131,10 +132,10 @@ class Group:
         self.name = name
         self.cursors: list[int] = list(cursors)
         """Per lane: the next id never delivered under a lease."""
-        self.redeliveries: list[int] = list(redeliveries)
-        """Per lane: how many entries the redelivery set has."""
-        self.intervals: list[int] = list(intervals)
-        """Per lane: how many intervals of confirmed ids there are."""
+        self.redeliveries: list[bool] = list(redeliveries)
+        """Per lane: whether the redelivery set may have entries."""
+        self.intervals: list[bool] = list(intervals)
+        """Per lane: whether there may be intervals of confirmed ids."""
         self.changed = False
         self.prefix = mailbox.prefix
         self.holders: dict[int, dict[int, LeaseRecord]] | None = None
@@ -143,8 +144,6 @@ class Group:
         """By id >> _RUN_BITS: the records that are runs with ids there."""
         self.records: dict[int, dict[int, LeaseRecord]] = {}
         """By number >> _BUCKET_BITS: number -> record."""
-        self.skips: list[dict[int, int]] = [{}, {}, {}]
-        """Only for reads: per lane, a gone redelivery -> the next one that was not."""
         self.jumps: list[dict[int, int]] = [{}, {}, {}]
         """Per lane: where a long stretch begins that is confirmed or gone for good -> where it ends."""
 
@@ -156,8 +155,10 @@ class Group:
 
     def touch(self, state: "State", mailbox: "Mailbox") -> None:
         """Notes that the group's record has to be written."""
-        self.changed = True
-        mailbox.touch(state)
+        if not self.changed:
+            self.changed = True
+            mailbox.changed_groups.append(self)
+            mailbox.touch(state)
 
     # Lease records
 
@@ -284,22 +285,29 @@ class Group:
         for key, value in state.store.scan(prefix + pack_u64(from_id), prefix + MAX_U64):
             yield unpack_u64(key[-8:])[0], unpack_u64(value)[0]
 
+    def next_redelivery(self, state: "State", lane: int, from_id: int) -> tuple[int, int] | None:
+        """The first (msg_id, leased deliveries so far) from an id on."""
+        prefix = self.redelivery_key(lane, 0)[:-8]
+        return _numbers(state.store.first(prefix + pack_u64(from_id), prefix + MAX_U64))
+
     def add_redelivery(self, state: "State", lane: int, msg_id: int, count: int) -> None:
         """Lets a message come again."""
         state.store.put(self.redelivery_key(lane, msg_id), pack_u64(count))
-        self.redeliveries[lane] += 1
-        self.skips[lane].clear()
+        self.redeliveries[lane] = True
 
     def remove_redelivery(self, state: "State", lane: int, msg_id: int) -> None:
-        """Takes a message out that is in the set."""
+        """Takes a message out of the set."""
         state.store.delete(self.redelivery_key(lane, msg_id))
-        self.redeliveries[lane] -= 1
+
+    def remove_redeliveries(self, state: "State", lane: int, first: int, end: int) -> None:
+        """Takes all messages from ``first`` on and before ``end`` out of the set."""
+        _delete_all(state, self.redelivery_key(lane, first), self.redelivery_key(lane, end))
 
     def is_redelivery(self, state: "State", lane: int, msg_id: int) -> bool:
         """Tells whether a message is to come again."""
-        return bool(self.redeliveries[lane]) and (
-            state.store.get(self.redelivery_key(lane, msg_id)) is not None
-        )
+        if not self.redeliveries[lane]:
+            return False
+        return state.store.get(self.redelivery_key(lane, msg_id)) is not None
 
     # Confirmed intervals
 
@@ -312,14 +320,14 @@ class Group:
         if not self.intervals[lane]:
             return None
         prefix = self.interval_key(lane, 0)[:-8]
-        return _interval(state.store.last(prefix, prefix + pack_u64(msg_id) + b"\x00"))
+        return _numbers(state.store.last(prefix, prefix + pack_u64(msg_id) + b"\x00"))
 
     def interval_after(self, state: "State", lane: int, msg_id: int) -> tuple[int, int] | None:
         """The first interval that begins after ``msg_id``."""
         if not self.intervals[lane]:
             return None
         prefix = self.interval_key(lane, 0)[:-8]
-        return _interval(state.store.first(prefix + pack_u64(msg_id + 1), prefix + MAX_U64))
+        return _numbers(state.store.first(prefix + pack_u64(msg_id + 1), prefix + MAX_U64))
 
     def next_interval(self, state: "State", lane: int, msg_id: int) -> tuple[int, int] | None:
         """The first interval that ends at ``msg_id`` or after."""
@@ -329,12 +337,11 @@ class Group:
     def add_interval(self, state: "State", lane: int, first: int, last: int) -> None:
         """Stores an interval that touches no other."""
         state.store.put(self.interval_key(lane, first), pack_u64(last))
-        self.intervals[lane] += 1
+        self.intervals[lane] = True
 
     def remove_interval(self, state: "State", lane: int, first: int) -> None:
-        """Removes an interval that is there."""
+        """Removes an interval."""
         state.store.delete(self.interval_key(lane, first))
-        self.intervals[lane] -= 1
 
     # State of one message
 
@@ -349,17 +356,31 @@ class Group:
 
     def move_cursor(self, state: "State", mailbox: "Mailbox", lane: int, cursor: int) -> None:
         """Moves a lane's cursor ahead, over intervals too: what is behind it needs none."""
-        passed = self.next_interval(state, lane, self.cursors[lane])
-        while passed is not None and passed[0] <= cursor:
-            self.remove_interval(state, lane, passed[0])
-            cursor = max(cursor, passed[1] + 1)
-            passed = self.interval_after(state, lane, passed[0])
+        if self.intervals[lane]:
+            passed = self.next_interval(state, lane, self.cursors[lane])
+            around = self.interval_around(state, lane, cursor)
+            if around is not None and around[1] >= cursor:
+                cursor = around[1] + 1
+            if passed is not None and passed[0] < cursor:
+                _delete_all(state, self.interval_key(lane, passed[0]), self.interval_key(lane, cursor))
+            prefix = self.interval_key(lane, 0)[:-8]
+            self.intervals[lane] = state.store.first(prefix, prefix + MAX_U64) is not None
         self.cursors[lane] = cursor
         self.touch(state, mailbox)
 
 
-def _interval(found: tuple[bytes, bytes] | None) -> tuple[int, int] | None:
+def _numbers(found: tuple[bytes, bytes] | None) -> tuple[int, int] | None:
     return None if found is None else (unpack_u64(found[0][-8:])[0], unpack_u64(found[1])[0])
+
+
+def _delete_all(state: "State", start: bytes, end: bytes) -> None:
+    """Deletes keys one by one while they are few: many deleted ranges make a store slow."""
+    keys = [key for key, _ in islice(state.store.scan(start, end), _FEW_KEYS + 1)]
+    if len(keys) > _FEW_KEYS:
+        state.store.delete_range(start, end)
+        return
+    for key in keys:
+        state.store.delete(key)
 
 
 def find_group(state: "State", mailbox: "Mailbox", name: str) -> Group | None:
@@ -377,7 +398,7 @@ def all_groups(state: "State", mailbox: "Mailbox") -> list[Group]:
     prefix = mailbox.prefix + GROUP
     keys = [key for key, _ in state.store.scan(prefix, end_of_prefix(prefix))]
     stored = [key[len(prefix) :].decode() for key in keys]
-    new = [name for name, group in mailbox.groups.items() if group.changed]
+    new = [group.name for group in mailbox.changed_groups]
     groups = (find_group(state, mailbox, name) for name in sorted({*stored, *new}, key=str.encode))
     return [group for group in groups if group is not None]
 
@@ -394,7 +415,7 @@ def start_group(state: "State", mailbox: "Mailbox", name: str, start: int, from_
     """
     number = mailbox.next_group
     mailbox.next_group = number + 1
-    record = (number, start, from_time, (start,) * 3, (0, 0, 0), (0, 0, 0))
+    record = (number, start, from_time, (start,) * 3, (False,) * 3, (False,) * 3)
     group = mailbox.groups[name] = Group(mailbox, name, record)
     group.holders = {}
     group.touch(state, mailbox)

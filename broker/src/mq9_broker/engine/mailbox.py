@@ -63,6 +63,7 @@ class Mailbox:
         "armed_timer",
         "bytes_stored",
         "changed",
+        "changed_groups",
         "created_ms",
         "dead_letter",
         "dedup_ids",
@@ -139,6 +140,8 @@ class Mailbox:
         self.expires_ms = self.created_ms + 1000 * self.ttl_s if self.ttl_s else NEVER
         self.changed = False
         self.groups: dict[str, Group] = {}
+        """Those read so far."""
+        self.changed_groups: list[Group] = []
         self.recent_segments: list[Segment | None] = [None, None, None]
         self.unwritten: tuple[list[Message], list[Message], list[Message]] = ([], [], [])
         self.unwritten_bytes = 0
@@ -185,10 +188,10 @@ class Mailbox:
     def write(self, state: "State") -> None:
         """Brings messages, groups and counters into the transaction."""
         self.write_messages(state)
-        for group in self.groups.values():
-            if group.changed:
-                group.changed = False
-                state.store.put(self.prefix + GROUP + group.name.encode(), group.record())
+        for group in self.changed_groups:
+            group.changed = False
+            state.store.put(self.prefix + GROUP + group.name.encode(), group.record())
+        self.changed_groups.clear()
         state.store.put(self.prefix + STATE, self.state_record())
         self.changed = False
 

@@ -17,6 +17,7 @@ from mq9_broker.engine.groups import (
     note_confirmed,
     resolve_start,
 )
+from mq9_broker.engine.walking import open_messages
 
 if TYPE_CHECKING:
     from mq9_broker.engine.mailbox import Mailbox
@@ -156,13 +157,8 @@ def _confirm_fresh(
 
 def _next_open(state: "State", mailbox: "Mailbox", group: Group, lane: int, msg_id: int) -> int | None:
     """The first id from ``msg_id`` on that is neither gone nor confirmed."""
-    found = state.segments.next_id(mailbox, lane, msg_id)
-    while found is not None:
-        around = group.interval_around(state, lane, found)
-        if around is None or around[1] < found:
-            return found
-        found = state.segments.next_id(mailbox, lane, around[1] + 1)
-    return None
+    found = next(open_messages(state, mailbox, group, lane, msg_id), None)
+    return None if found is None else int(found[1][0])
 
 
 def give_back(state: "State", command: MsgNack) -> bytes:

@@ -31,6 +31,8 @@ class State:
         self.segments = Segments(self.store)
         self.now = 0
         """Logical time in ms: that of the command, or of the timer that runs."""
+        self.time = 0
+        """The greatest time the engine has been given in ms: that of the last call of apply."""
         self.effects: list[Effect] = []
         self.mailboxes: dict[bytes, Mailbox] = {}
         self.changed: list[Mailbox] = []
