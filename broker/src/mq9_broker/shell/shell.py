@@ -63,6 +63,9 @@ _LONGEST_SLEEP_S: Final = 60.0
 _RETRY_S: Final = 1.0
 # Leased waiters asked in one call of the engine; few at first, because one message serves one of them.
 _MOST_AT_ONCE: Final = 64
+# FETCHes remembered with their command, and how long their bodies may be.
+_KNOWN_FETCHES: Final = 4096
+_LONGEST_KNOWN_FETCH: Final = 512
 
 _INTERNAL: Final = errors.internal("see the broker's log")
 _SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
@@ -127,6 +130,7 @@ class Shell:
         self._answers: dict[Connection, list[tuple[bytes, bytes]]] = {}
         self._router = Router(OPERATIONS)
         self._plain_sends: dict[bytes, bytes] = {}
+        self._known_fetches: dict[tuple[bytes, bytes], MsgFetch] = {}
         self._decoders: dict[str, BodyDecoder] = {}
         self._handlers: dict[str, Callable[[_Chunk, Request, Route], None]] = {}
         special: dict[str, Callable[[_Chunk, Request, Route], None]] = {
@@ -302,8 +306,7 @@ class Shell:
         reply_to = request[1]
         if reply_to is None:
             return
-        command = self._decode(request, route)
-        assert isinstance(command, MsgFetch)
+        command = self._decode_fetch(request, route)
         if command.address in self._waiting or len(chunk.commands) > len(chunk.fetches) > 0:
             # Who began to wait before, in this chunk or earlier, is served first.
             self._catch_up(chunk)
@@ -326,6 +329,20 @@ class Shell:
         if msg_ids and command.group_name:
             self._batches.delivered(command.address, command.group_name, msg_ids)
         chunk.replies.append((waiter.reply_to, reply))
+
+    def _decode_fetch(self, request: Request, route: Route) -> MsgFetch:
+        # A consumer sends the very same FETCH again and again.
+        key = (request[0], request[3])
+        command = self._known_fetches.get(key)
+        if command is None:
+            decoded = self._decode(request, route)
+            assert isinstance(decoded, MsgFetch)
+            command = decoded
+            if len(key[1]) <= _LONGEST_KNOWN_FETCH:
+                if len(self._known_fetches) >= _KNOWN_FETCHES:
+                    self._known_fetches.clear()
+                self._known_fetches[key] = command
+        return command
 
     def _decode(self, request: Request, route: Route) -> msgspec.Struct:
         decoder = self._decoders[route.operation.name]
@@ -593,7 +610,10 @@ class Shell:
 
 
 def _fetched(effects: Sequence[Effect]) -> Fetched | None:
-    return next((effect for effect in effects if isinstance(effect, Fetched)), None)
+    for effect in effects:
+        if isinstance(effect, Fetched):
+            return effect
+    return None
 
 
 def _new_address() -> str:
