@@ -49,7 +49,9 @@ def test_long_prose_with_sections_survives_a_python_docstring(python_style: Comm
     assert all(STYLE.columns(line) <= 110 for line in block.splitlines())
     docstring = ast.literal_eval(block.strip())
     expected = f"{prose} Args: x: {prose} y: Short."
-    assert " ".join(docstring.split()) == " ".join(expected.split())
+    # A first sentence that is too long for one line is cut short there, and follows whole.
+    assert " ".join(docstring.split()).endswith(" ".join(expected.split()))
+    assert docstring.split("\n")[0].endswith((".", "!", "?")) or len(text) < 3
 
 
 def test_line_comments_wrap_at_the_width() -> None:

@@ -199,7 +199,7 @@ ODD_REPLIES = {"fetch-plain-text-payloads"}
         ("msg.fetch", {"group_name": "a\nb"}, False),
         ("msg.fetch", {"unknown": 1}, True),
         ("msg.ack", {"group_name": "g"}, False),
-        ("msg.ack", {"group_name": "g", "msg_ids": []}, True),
+        ("msg.ack", {"group_name": "g", "msg_ids": []}, False),
         ("msg.ack", {"msg_id": 1}, False),
         ("mailbox.create", {"name": "a.b"}, True),
         ("mailbox.create", {"name": "a..b"}, False),

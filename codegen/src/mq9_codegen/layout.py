@@ -289,9 +289,7 @@ def _head(parts: Sequence[Doc], style: Style) -> int:
         elif isinstance(part, Literal):
             return total + style.columns(part.whole)
         else:
-            return total + (
-                _head(part.parts, style) if isinstance(part, Concat) else style.columns(part.open)
-            )
+            return total + _head_of(part, style)
     return total
 
 
