@@ -22,6 +22,7 @@ from .timeline import Timeline
 from .values import canonical_json, json_bytes, payload_bytes
 
 ANSWER_TIMEOUT_S = 30.0
+EXIT_TIMEOUT_S = 10.0
 _START_TIMEOUT_S = 30.0
 
 
@@ -167,9 +168,11 @@ class AdapterProcess:
         if self.alive and self._process.stdin is not None:
             self._process.stdin.close()
             try:
-                await asyncio.wait_for(self._process.wait(), 10)
+                await asyncio.wait_for(self._process.wait(), EXIT_TIMEOUT_S)
             except asyncio.TimeoutError:
-                problem = f"adapter {self.config.name} does not end within 10 s after the end of its input"
+                problem = (
+                    f"adapter {self.config.name} does not end within {EXIT_TIMEOUT_S:g} s after its input"
+                )
                 await self.kill()
         if problem is None and self._process.returncode:
             problem = f"adapter {self.config.name} ended with {self._process.returncode}: {self.last_words()}"

@@ -51,6 +51,10 @@ _HANDLE_OF = {
 _SDK_ONLY_KINDS = frozenset({"invalid_argument", "protocol", "cancelled", "connection_closed"})
 
 
+class _TwiceError(Exception):
+    """A key that a map has already: `line: what`."""
+
+
 class Located(dict[str, Any]):
     """A map that remembers the line on which it began."""
 
@@ -87,9 +91,7 @@ def _construct_map(loader: _Loader, node: yaml.MappingNode) -> Iterator[Located]
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in keys:
-            raise ScenarioError(
-                f"{node.start_mark.name}:{key_node.start_mark.line + 1}: {key!r} stands here twice"
-            )
+            raise _TwiceError(f"{key_node.start_mark.line + 1}: {key!r} stands here twice")
         keys.add(key)
     data.update({str(key): value for key, value in loader.construct_mapping(node, deep=True).items()})
 
@@ -231,6 +233,8 @@ def load_file(path: Path) -> list[Scenario]:
     """Reads one file; raises ScenarioError with file:line where it is no list of scenarios."""
     try:
         data = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 (a safe loader)
+    except _TwiceError as error:
+        raise ScenarioError(f"{path.name}:{error}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ScenarioError(f"{path.name}:{line}: not YAML: {error.problem}") from error

@@ -191,6 +191,9 @@ def load_spec(folder: Path) -> Spec:
         data = _read(path)
         operations[data["operation"]] = _operation(data)
         _add_requirements(requirements, data.get("requirements") or {}, data["operation"])
+    for path in sorted((folder / "vectors").glob("*.yaml")):
+        data = _read(path)
+        operations[data["operation"]].vectors.extend(data["vectors"])
     return Spec(
         version=str(main["version"]),
         prefix=str(main["subject_prefix"]),

@@ -112,7 +112,7 @@ class Variables:
             return [self.resolve(item) for item in value]
         if isinstance(value, Mapping):
             generator = _GENERATORS.get(next(iter(value), "")) if value else None
-            resolved = {self.resolve(key): self.resolve(item) for key, item in value.items()}
+            resolved = {str(self.resolve(key)): self.resolve(item) for key, item in value.items()}
             return generator(resolved) if generator else resolved
         return value
 

@@ -1,0 +1,66 @@
+from collections import Counter
+
+import pytest
+
+from mq9_conformance.adapter import find_adapters
+from mq9_conformance.mutants import adapters, brokers
+from mq9_conformance.mutants import run as mutants_run
+from mq9_conformance.mutants.edge import Ask, put_together, take_apart
+from mq9_conformance.scenario import load_folder
+from mq9_conformance.spec import find_spec
+
+
+def test_there_are_enough_and_each_breaks_a_requirement_of_the_spec(spec):
+    assert len(brokers.MUTANTS) >= 20
+    assert len(adapters.MUTANTS) >= 20
+    for mutants in (brokers.MUTANTS, adapters.MUTANTS):
+        assert max(Counter(mutant.name for mutant in mutants).values()) == 1
+        assert {mutant.requirement for mutant in mutants} <= spec.requirements.keys()
+    assert {spec.requirements[mutant.requirement].by for mutant in brokers.MUTANTS} == {"broker"}
+    assert {spec.requirements[mutant.requirement].by for mutant in adapters.MUTANTS} == {"sdk"}
+
+
+def test_an_edit_that_changes_nothing_leaves_the_bytes_alone(spec):
+    request = (b"$mq9.AI.MSG.ACK.a.b", b"in.1", b"NATS/1.0\r\nA:b\r\n\r\n", b'{ "msg_id":1.0 }')
+    ask = take_apart(spec, None, request)
+    assert (ask.operation, ask.address, ask.body) == ("msg.ack", "a.b", {"msg_id": 1.0})
+    assert put_together(ask, request) == request
+    ask.body = {"msg_id": 1}
+    assert put_together(ask, request)[3] == b'{"msg_id": 1}'
+    ask.headers = []
+    assert put_together(ask, request)[2] is None
+
+
+def test_an_unknown_mutant_does_not_start():
+    with pytest.raises(SystemExit, match="no broker mutant 'x'"):
+        brokers.install("x")
+    with pytest.raises(SystemExit, match="no adapter mutant 'x'"):
+        adapters.install("x")
+
+
+def test_a_mutant_that_breaks_nothing_survives_and_makes_the_run_red(spec, tmp_path, monkeypatch, capsys):
+    harmless = mutants_run.Subject("broker", "", "SEND-003")
+    root = find_spec().parent
+    monkeypatch.setattr(brokers, "MUTANTS", [brokers.Mutant("harmless-change", "SEND-003")])
+    monkeypatch.setattr(adapters, "MUTANTS", [])
+    monkeypatch.setattr(
+        mutants_run, "Subject", lambda *_: harmless
+    )  # MQ9_MUTANT stays empty: an unbroken broker
+    scenarios = load_folder(root / "conformance" / "scenarios")
+    code = mutants_run.run_mutants(spec, scenarios, root, tmp_path, text="", workers=1, verbose=False)
+    assert code == 1
+    out = capsys.readouterr().out
+    assert "SURVIVES" in out
+    assert "that cover SEND-003" in out
+    assert "**SURVIVES**" in (tmp_path / "mutants.md").read_text()
+
+
+def test_asks_know_their_headers():
+    ask = Ask("msg.send", "$mq9.AI.MSG.SEND.a", None, [("MQ9-Key", "k"), ("x", "y")], b"", None, None)
+    assert ask.header("mq9-key") == "k"
+    ask.drop_header("mq9-key")
+    assert ask.headers == [("x", "y")]
+
+
+def test_the_adapter_that_is_broken_is_there():
+    assert any(config.name == "python" for config in find_adapters(find_spec().parent))
