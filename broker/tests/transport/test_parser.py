@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from hypothesis import example, given, settings
@@ -38,8 +39,14 @@ def flat(events: Sequence[under_test.Event]) -> list[tuple[object, ...]]:
 
 
 def parse(chunks: Sequence[bytes], limits: ParserLimits = LIMITS) -> list[tuple[object, ...]]:
-    parser = Parser(limits)
-    return [event for chunk in chunks for event in flat(parser.feed(chunk))]
+    """Parse as it is, and with the fast way for many requests taken for a few as well."""
+    results = []
+    for threshold in (under_test._WORTH_SPLITTING, 0):
+        with mock.patch.object(under_test, "_WORTH_SPLITTING", threshold):
+            parser = Parser(limits)
+            results.append([event for chunk in chunks for event in flat(parser.feed(chunk))])
+    assert results[0] == results[1]
+    return results[0]
 
 
 def expected(data: bytes, limits: ParserLimits = LIMITS) -> list[tuple[object, ...]]:
@@ -102,6 +109,15 @@ def message(draw: st.DrawFn) -> bytes:
     return line + draw(line_end) + body + draw(st.sampled_from([b"\r\n"] * 8 + [b"\n", b"", b"xx"]))
 
 
+@st.composite
+def shifted_requests(draw: st.DrawFn) -> bytes:
+    """Lines with words too many and too few that look right when read one after the other."""
+    words = st.sampled_from([b"PUB", b"$mq9.AI.a", b"r", b"0", b"2"])
+    lines = draw(st.lists(st.lists(words, max_size=7), min_size=2, max_size=4))
+    bodies = st.sampled_from([b"", b"hi"])
+    return b"".join(b" ".join([b"PUB $mq9.AI.x", *line]) + b"\r\n" + draw(bodies) + b"\r\n" for line in lines)
+
+
 other_line = st.one_of(
     st.sampled_from(
         [
@@ -135,12 +151,19 @@ stream = st.one_of(
     st.lists(st.one_of(proper_request(), message(), other_line), max_size=8),
     st.lists(proper_request(), max_size=12),
     st.lists(message(), max_size=8),
+    st.lists(shifted_requests(), max_size=2),
 ).map(b"".join)
 
 
 @settings(max_examples=1500, deadline=None)
 @given(stream, st.lists(st.integers(0, 2000), max_size=8))
 @example(b"PUB $mq9.AI.a r 2 PUB\r\nhi\r\nPUB $mq9.AI.b 2\r\nhi\r\n", [])
+@example(b"PUB $mq9.AI.a r 2\r\nhi\r\nPUB $mq9.AI.b q 2 more\r\nhi\r\n", [])
+@example(b"PUB $mq9.AI.a r 2\r\nhi\r\nPUB $mq9.AI." + b"b" * 48 + b" q 2\r\nhi\r\n", [])
+@example(b"PUB $mq9.AI.a r 2\r\nhi\r\nPUB $mq9.AI." + b"b" * 47 + b" q 2\r\nhi\r\n", [])
+@example(b"PUB $mq9.AI.a r 2 2\r\nhi\r\nPING\r\n", [])
+@example(b"HPUB $mq9.AI.a 2 2\r\nhi\r\nPING\r\n", [])
+@example(b"HPUB $mq9.AI.a r 3 2\r\nhi\r\nPING\r\n", [])
 @example(b"PUB $mq9.AI.a r\n2\r\nhi\r\nPUB $mq9.AI.b q 2\r\nhi\r\n", [])
 @example(b"PUB $mq9.AI.a r 2\r\nhi\r\n PUB $mq9.AI.b q 2\r\nhi\r\n", [])
 def test_same_as_the_reference_in_every_chunking(data: bytes, places: list[int]) -> None:
