@@ -172,7 +172,9 @@ def test_vectors_satisfy_the_schemas(name: str, request: pytest.FixtureRequest) 
         if vector.request and "json" in vector.request:
             jsonschema.validate(vector.request["json"], schema(spec, "request", vector.operation))
             checked += 1
-        if vector.is_ok and vector.reply and "odd" not in vector.id and vector.id not in ODD_REPLIES:
+        if vector.odd:
+            continue  # most of these are about replies that a broker should not send
+        if vector.is_ok and vector.reply and vector.id not in ODD_REPLIES:
             jsonschema.validate(vector.reply["json"], schema(spec, "reply", vector.operation))
             checked += 1
         if vector.error and vector.error["kind"] == "server" and vector.reply and "json" in vector.reply:

@@ -413,6 +413,7 @@ class Vector:
         error: The expected failure (`kind`, `code`, `field`), or None.
         is_ok: Whether the call succeeds.
         attempts: How many requests go out, retries included; None = not looked at.
+        odd: Whether it stands in the file of odd cases, beside those that explain the operation.
         doc: Why the vector is there, or empty.
     """
 
@@ -427,6 +428,7 @@ class Vector:
     error: Mapping[str, Any] | None = None
     is_ok: bool = False
     attempts: int | None = None
+    odd: bool = False
     doc: str = ""
 
 

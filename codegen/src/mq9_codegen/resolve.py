@@ -358,5 +358,6 @@ def _vector(data: Mapping[str, Any], operation: str) -> Vector:
         error=result.get("error"),
         is_ok="ok" in result,
         attempts=data.get("attempts"),
+        odd=data.get("odd", False),
         doc=prose(data.get("doc")),
     )

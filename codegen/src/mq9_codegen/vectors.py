@@ -37,7 +37,8 @@ class JoinedDocument(Document):
 def join(own: Document, more: Document) -> JoinedDocument:
     """An operation's file together with its vectors in another file."""
     vectors = own.data.get("vectors", [])
-    data = {**own.data, "vectors": [*vectors, *more.data["vectors"]]}
+    odd = [{**vector, "odd": True} for vector in more.data["vectors"]]
+    data = {**own.data, "vectors": [*vectors, *odd]}
     return JoinedDocument(own.file, data, own.lines, own.raw, more=more, start=len(vectors))
 
 
