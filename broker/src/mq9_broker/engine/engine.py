@@ -180,9 +180,9 @@ class Engine:
         """
         return self._state.earliest_timer
 
-    def outbox(self) -> Iterator[DeadLetter]:
+    def outbox(self) -> list[DeadLetter]:
         """All outbox entries that no OutboxRemove has removed: to be delivered after a restart."""
-        return dead_letters.outbox(self._state)
+        return list(dead_letters.outbox(self._state))
 
     def agent(self, name: str) -> Agent | None:
         """The registered agent of that name."""
