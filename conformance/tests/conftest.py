@@ -28,10 +28,9 @@ def scenarios(tmp_path):
 
 @pytest.fixture
 def fake():
-    def config(wrong=""):
-        return AdapterConfig(
-            "fake", [sys.executable, str(HERE / "fake_adapter.py")], HERE, environment={"FAKE": wrong}
-        )
+    def config(wrong="", name="fake", vectors=None):
+        command = [sys.executable, str(HERE / "fake_adapter.py")]
+        return AdapterConfig(name, command, HERE, vectors=vectors, environment={"FAKE": wrong})
 
     return config
 
@@ -40,9 +39,9 @@ def fake():
 def play(spec, scenarios):
     """Plays scenarios, with an adapter or raw, and gives the report."""
 
-    async def play_text(text, adapter=None, known=(), *, strict=False, filtered=True):
+    async def play_text(text, *adapters, known=(), strict=False, filtered=True):
         loaded = scenarios(text)
-        options = RunOptions(spec, loaded, [adapter] if adapter else [], list(known), raw=adapter is None)
+        options = RunOptions(spec, loaded, list(adapters), list(known), raw=not adapters)
         return await run(options, loaded, filtered=filtered, strict=strict)
 
     return play_text

@@ -27,7 +27,7 @@ def request(url, subject, payload):
 
 
 def send(url, args):
-    payload = args.get("payload_text", "").encode()
+    payload = args.get("payload_text", "").encode() + (b"!" if WRONG == "loud" else b"")
     reply = json.loads(request(url, f"$mq9.AI.MSG.SEND.{args['mail_address']}", payload))
     if reply["error"]:
         return {"error": {"kind": "server", "code": reply.get("code"), "message": reply["error"]}}

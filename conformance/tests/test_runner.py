@@ -8,7 +8,7 @@ import pytest
 from mq9_conformance import adapter as adapter_module
 from mq9_conformance.adapter import AdapterConfig, AdapterProcess
 from mq9_conformance.reports import write_reports
-from mq9_conformance.reports.summary import closing_line
+from mq9_conformance.reports.summary import closing_line, parity
 from mq9_conformance.verdict import KnownFailure, Status
 
 SEND = """
@@ -155,3 +155,40 @@ async def test_reports_are_written(play, fake, tmp_path):
     saved = json.loads((tmp_path / "reports" / "failures" / "fake.send.fake.json").read_text())
     assert saved["source"]["scenario"] == "fake/send"
     assert any('"op":"send"' in line for line in saved["timeline"])
+
+
+LOUD = """
+- scenario: fake/send
+  covers: [SEND-002]
+  scripted: [{on: msg.send, reply: {json: {error: "", msg_id: 1}}}]
+  steps:
+    - a.send: {mail_address: $box, payload: hello}
+"""
+
+
+async def test_sdks_that_send_different_requests_are_told_apart(play, fake):
+    report = await play(LOUD, fake(), fake(name="twin"))
+    assert report.green
+    report = await play(LOUD, fake(), fake("loud", name="other"), fake(name="twin"))
+    assert report.problems == ["fake/send: SDKs sent different requests: fake, twin / other"]
+    report = await play(
+        LOUD.replace("  steps", "  lockstep: false\n  steps"), fake(), fake("loud", name="other")
+    )
+    assert report.green
+
+
+async def test_vectors_of_an_sdks_own_tests_are_in_the_matrix(play, fake, tmp_path, spec):
+    path = tmp_path / "junit.xml"
+    vectors = [f"{o.name}/{v['id']}" for o in spec.operations.values() for v in o.vectors]
+    cases = [f'<testcase classname="tests" name="test_vector[{name}]"/>' for name in vectors[1:]]
+    cases[-1] = cases[-1].replace("/>", "><failure/></testcase>")
+    path.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
+    report = await play(LOUD, fake(vectors=path))
+    runs = {run.operation: run for run in report.columns[0].vectors}
+    assert sum(run.total for run in runs.values()) == len(vectors)
+    assert sum(run.passed for run in runs.values()) == len(vectors) - 2
+    assert runs[vectors[0].split("/")[0]].missing == (vectors[0].split("/")[1],)
+    assert (
+        parity(report)["mailbox.info"]["fake L1"].split("/")[0]
+        == parity(report)["mailbox.info"]["fake L1"].split("/")[1]
+    )

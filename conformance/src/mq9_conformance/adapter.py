@@ -35,6 +35,8 @@ class AdapterConfig:
     folder: Path
     needs: list[str] = field(default_factory=list)
     build: list[str] | None = None
+    vectors: Path | None = None
+    """The JUnit file of the SDK's own tests, with its wire vectors."""
     environment: dict[str, str] = field(default_factory=dict)
 
     def missing(self) -> str | None:
@@ -59,6 +61,7 @@ def find_adapters(root: Path) -> list[AdapterConfig]:
                 folder=path.parent,
                 needs=[str(tool) for tool in data.get("needs", [])],
                 build=[str(word) for word in data["build"]] if data.get("build") else None,
+                vectors=root / str(data["vectors"]) if data.get("vectors") else None,
             )
         )
     return found

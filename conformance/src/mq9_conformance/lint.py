@@ -49,6 +49,7 @@ def lint_scenario(scenario: Scenario, spec: Spec) -> list[str]:
         "server",
         "broker",
         "timeout_s",
+        "lockstep",
         "steps",
     }
     problems += [f"{scenario.place}: {key!r} is no key of a scenario" for key in sorted(unknown)]

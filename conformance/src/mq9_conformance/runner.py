@@ -17,6 +17,7 @@ from .results import CallFailed, Failure, HarnessError
 from .scenario import Scenario
 from .spec import Spec
 from .values import ScenarioError
+from .vectors import read_vectors
 from .verdict import RAW, Column, KnownFailure, Result, RunReport, Status, judge
 
 Progress = Callable[[Result], None]
@@ -217,7 +218,10 @@ async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfi
         probe = AdapterProcess(config, options.python)
         try:
             await probe.start()
-            columns.append(Column(config.name, str(probe.hello.get("sdk_version", ""))))
+            column = Column(config.name, str(probe.hello.get("sdk_version", "")))
+            if config.vectors is not None and config.vectors.is_file():
+                column.vectors = read_vectors(config.vectors, options.spec)
+            columns.append(column)
             usable.append(config)
         finally:
             await probe.stop()

@@ -13,7 +13,8 @@ import yaml
 
 from .scenario import Scenario
 from .spec import Spec
-from .values import ScenarioError
+from .values import ScenarioError, canonical_json
+from .vectors import VectorRun
 
 RAW = "raw"
 """The column of the requests that the runner makes from the spec itself."""
@@ -74,6 +75,8 @@ class Column:
     name: str
     version: str = ""
     not_run: str | None = None
+    vectors: list[VectorRun] = field(default_factory=list)
+    """Layer L1, if the SDK's own tests have left their JUnit file."""
 
 
 @dataclass
@@ -107,6 +110,7 @@ class RunReport:
         for rule in known:
             if not any(rule.matches(s.name, c) for s in all_scenarios for c in columns | {rule.sdk}):
                 self.problems.append(f"known failure {rule.pattern!r} matches no scenario")
+        self.problems += differences(self.results)
         for column in self.columns:
             if column.not_run and self.strict:
                 self.problems.append(f"{column.name} was not run: {column.not_run}")
@@ -118,6 +122,27 @@ class RunReport:
                 self.problems.append(
                     f"no check ran of {len(unchecked)} MUST requirements: {', '.join(unchecked)}"
                 )
+
+
+def differences(results: Iterable[Result]) -> list[str]:
+    """The second witness: SDKs that passed a scenario must have sent the same requests.
+
+    A scenario with `lockstep: false` is left out: what it sends depends on time.
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for result in results:
+        if (
+            result.transcript
+            and result.status is Status.PASSED
+            and result.scenario.data.get("lockstep", True)
+        ):
+            text = canonical_json(result.transcript)
+            groups.setdefault(result.scenario.name, {}).setdefault(text, []).append(result.column)
+    return [
+        f"{name}: SDKs sent different requests: {' / '.join(', '.join(names) for names in texts.values())}"
+        for name, texts in sorted(groups.items())
+        if len(texts) > 1
+    ]
 
 
 def judge(

@@ -177,8 +177,8 @@ _HEX_ID = re.compile(r"^[0-9a-f]{32}$")
 def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict[str, Any]]]:
     """The requests of a scenario in a form that is the same for every SDK that behaves the same.
 
-    Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes that repeat themselves
-    are one; times are left out.
+    Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes and
+    RENEWs that repeat themselves are one; times are left out.
     """
     names = variables.reverse()
     seen: dict[str, str] = {}
@@ -212,7 +212,8 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
                 line["payload"] = show(record.payload)
             elif record.payload:
                 line["json"] = canonical_json(clean(_json_or_text(record.payload)))
-            if record.operation == "msg.fetch" and lines and lines[-1] == line and _was_empty(record):
+            repeats = bool(lines) and lines[-1] == line
+            if repeats and (record.operation == "msg.renew" or _was_empty(record)):
                 continue
             lines.append(line)
         result[log.client] = lines

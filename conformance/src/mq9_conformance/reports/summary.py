@@ -69,6 +69,9 @@ def parity(report: RunReport) -> dict[str, dict[str, str]]:
             cell = counts[operation][f"{result.column} {result.scenario.layer}"]
             cell[0] += result.status is Status.PASSED
             cell[1] += 1
+    for column in report.columns:
+        for run in column.vectors:
+            counts[run.operation][f"{column.name} L1"] = [run.passed, run.total]
     return {
         operation: {column: f"{passed}/{total}" for column, (passed, total) in sorted(columns.items())}
         for operation, columns in sorted(counts.items())
@@ -103,7 +106,23 @@ def as_data(report: RunReport) -> dict[str, Any]:
         "summary": closing_line(report),
         "spec": report.spec.version,
         "seconds": round(report.seconds, 3),
-        "columns": [{"name": c.name, "version": c.version, "not_run": c.not_run} for c in report.columns],
+        "columns": [
+            {
+                "name": c.name,
+                "version": c.version,
+                "not_run": c.not_run,
+                "vectors": [
+                    {
+                        "operation": v.operation,
+                        "passed": v.passed,
+                        "total": v.total,
+                        "missing": list(v.missing),
+                    }
+                    for v in c.vectors
+                ],
+            }
+            for c in report.columns
+        ],
         "problems": report.problems,
         "notes": report.notes,
         "results": [

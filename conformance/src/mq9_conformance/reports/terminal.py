@@ -65,6 +65,14 @@ class TerminalReport:
             table.add_row(*row)
         if report.results:
             self._console.print(table)
+        for column in columns:
+            if column.vectors:
+                passed = sum(run.passed for run in column.vectors)
+                total = sum(run.total for run in column.vectors)
+                style = "green" if passed == total else "yellow"
+                self._console.print(
+                    f"L1 {column.name}: [{style}]{passed}/{total}[/] wire vectors in its own tests"
+                )
         for column in report.columns:
             if column.not_run:
                 self._console.print(f"[yellow]NOT RUN[/] {column.name}: {escape(column.not_run)}")
