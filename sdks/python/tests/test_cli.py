@@ -19,7 +19,7 @@ import pytest
 
 from mq9.cli import main
 
-COMMAND = [sys.executable, "-c", "from mq9.cli import main; raise SystemExit(main())"]
+COMMAND = [sys.executable, "-m", "mq9"]
 
 
 class Cli:
@@ -308,7 +308,7 @@ def test_on_a_terminal_it_is_readable(cli: Cli, box: str) -> None:
 def test_reader_that_leaves_early_is_no_error(cli: Cli, box: str) -> None:
     for _ in range(3):
         cli("send", box, "x" * 100_000)
-    line = " ".join([COMMAND[0], "-c", f"'{COMMAND[2]}'", "query", box, "--raw", "|", "head", "-c", "1"])
+    line = " ".join([*COMMAND, "query", box, "--raw", "|", "head", "-c", "1"])
     done = subprocess.run(["sh", "-c", line], capture_output=True, env=cli.env, timeout=60, check=True)
     assert done.stdout == b"x"
     assert done.stderr == b""

@@ -585,3 +585,41 @@ async def test_cancelling_close_still_closes(peer: Any) -> None:
     with pytest.raises(mq9.ConnectionClosedError):
         await waiting
     assert client.is_closed
+
+
+async def test_existing_connection_that_drains_is_closed_for_us(broker: Any) -> None:
+    connection = await nats.connect(broker.url)
+    client = await mq9.connect(nats=connection, timeout=30)
+    release = asyncio.Event()
+
+    async def slow(_: Any) -> None:
+        await release.wait()
+
+    await connection.subscribe("slow", cb=slow)
+    await connection.publish("slow", b"")
+    await connection.flush()
+    draining = asyncio.create_task(connection.drain())
+    await until(lambda: connection.is_draining)
+    with pytest.raises(mq9.ConnectionClosedError):
+        await client.query("a.b")
+    release.set()
+    await draining
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("broken"), nats.errors.OutboundBufferLimitError(), nats.errors.StaleConnectionError()]
+)
+async def test_no_exception_of_the_transport_gets_through(
+    broker: Any, monkeypatch: Any, error: Exception
+) -> None:
+    async with await mq9.connect(broker.url) as client:
+
+        async def publish(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(client._connection._nats, "publish", publish)
+        with pytest.raises(mq9.ConnectionClosedError) as caught:
+            await client.send("a.b", "x")
+        assert caught.value.__cause__ is error
+        assert caught.value.operation == "msg.send"

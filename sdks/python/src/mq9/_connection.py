@@ -26,6 +26,7 @@ import nats.errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 
+from mq9._base import Mq9Error
 from mq9._encode import invalid
 from mq9._generated.errors import (
     ConnectionClosedError,
@@ -235,11 +236,11 @@ class Connection:
                 listens_on = True
                 reply.add_done_callback(lambda done: self._abandoned(token, timer, done, abandoned))
             raise
-        except nats.errors.Error as error:
-            raise ConnectionClosedError(f"{operation}: {error}", operation=operation) from error
-        except (Mq9TimeoutError, ConnectionClosedError) as error:
+        except Mq9Error as error:
             error.operation = operation
             raise
+        except (nats.errors.Error, OSError) as error:
+            raise ConnectionClosedError(f"{operation}: {error}", operation=operation) from error
         finally:
             if not listens_on:
                 timer.cancel()
@@ -303,11 +304,11 @@ class Connection:
         loop = asyncio.get_running_loop()
         while not self._closed:
             client = self._nats
-            if client is not None and client.is_closed and self._injected is not None:
+            if self._injected is not None and (self._injected.is_closed or self._injected.is_draining):
                 raise ConnectionClosedError(
                     f"{operation}: the NATS connection is closed", operation=operation
                 )
-            if client is not None and self._ready.is_set() and client.is_connected and not client.is_draining:
+            if client is not None and self._ready.is_set() and client.is_connected:
                 return client
             remaining = deadline - loop.time()
             if remaining <= 0:
