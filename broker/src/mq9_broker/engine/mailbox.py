@@ -253,14 +253,14 @@ class Mailbox:
     def remove(self, state: "State", lane: int, ids: list[int]) -> list[Message]:
         """Takes messages of one lane away for everybody; ``ids`` ascend. Returns those that were there."""
         removed: list[Message] = []
-        if ids[-1] >= self.written_id:
-            unwritten = self.unwritten[lane]
-            for msg_id in ids:
-                at = bisect_left(unwritten, msg_id, key=_ID)
-                if at < len(unwritten) and unwritten[at][0] == msg_id:
-                    removed.append(unwritten.pop(at))
-                    self.unwritten_bytes -= message_size(removed[-1])
-        stored = state.segments.remove(self, lane, ids)
+        written = bisect_left(ids, self.written_id)
+        unwritten = self.unwritten[lane]
+        for msg_id in ids[written:]:
+            at = bisect_left(unwritten, msg_id, key=_ID)
+            if at < len(unwritten) and unwritten[at][0] == msg_id:
+                removed.append(unwritten.pop(at))
+                self.unwritten_bytes -= message_size(removed[-1])
+        stored = state.segments.remove(self, lane, ids[:written])
         self.live[lane] -= len(stored)
         for message in stored:
             self.bytes_stored -= message_size(message)
