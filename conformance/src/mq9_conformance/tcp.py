@@ -15,6 +15,7 @@ from .timeline import Timeline
 from .values import ScenarioError
 
 _WAIT_S = 5.0
+_BUFFER = 1 << 16  # small, so that a client that does not read is soon seen to be slow
 
 
 class TcpClient:
@@ -29,7 +30,7 @@ class TcpClient:
     async def act(self, action: str, args: Mapping[str, Any], written: Mapping[str, Any]) -> None:
         """Carries out `open`, `write`, `expect`, `closed` or `close`."""
         if action == "open":
-            self._reader, self._writer = await asyncio.open_connection(*self._address(), limit=2**22)
+            self._reader, self._writer = await asyncio.open_connection(*self._address(), limit=_BUFFER)
             self._received.clear()
             await self._until(re.compile(rb"INFO [^\r]*\r\n"), "INFO")
             return
