@@ -177,11 +177,14 @@ async def test_no_server_is_connection_closed_and_leaks_nothing() -> None:
 
 
 async def test_server_that_says_nothing_is_given_up(peer: Any) -> None:
-    silent = await asyncio.start_server(lambda r, w: asyncio.sleep(60), "127.0.0.1", 0)
+    connections: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     with pytest.raises(mq9.ConnectionClosedError, match="no answer in time"):
         await mq9.connect(f"127.0.0.1:{port}", connect_timeout=0.1)
     silent.close()
+    for writer in connections:
+        writer.close()
 
 
 async def test_next_server_is_used_when_one_is_down(broker: Any) -> None:
