@@ -41,10 +41,7 @@ def _translate(text: str) -> str:
     text = re.sub(r"retry: dedup", "retry: always", text)
     text = re.sub(r'since: "2\.[03]"', 'since: "1.0"', text)
     text = re.sub(r"\b(SDK|A|B|IMPORT|YIELD)-001", r"TOY\1-001", text)
-    # Codes and types that the real protocol has under another meaning.
-    text = text.replace("error: invalid,", "error: invalid_argument,").replace(
-        "code: invalid}", "code: invalid_argument}"
-    )
+    # A type that the real protocol's generated code has another meaning for.
     return text.replace("type: object,", "type: toy_object,").replace("list<object>", "list<toy_object>")
 
 

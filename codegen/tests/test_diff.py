@@ -58,7 +58,13 @@ def change(folder: Path, file: str, old: str, new: str) -> None:
         (IMPORT, "method: import", "method: bring", "breaking", "method"),
         (IMPORT, "retry: dedup", "retry: always", "breaking", "retry"),
         (IMPORT, "$toy.CLASS.IMPORT", "$toy.CLASS.BRING", "breaking", "subject"),
-        (IMPORT, "errors: [not_found, invalid, x]", "errors: [not_found, invalid]", "additive", "errors#x"),
+        (
+            IMPORT,
+            "errors: [not_found, invalid_argument, x]",
+            "errors: [not_found, invalid_argument]",
+            "additive",
+            "errors#x",
+        ),
         (IMPORT, "  - {when: {match: x}, require: self}\n", "", "additive", "rules#"),
         (IMPORT, "rules:\n", "rules:\n  - {when: {match: none}, require: ratio}\n", "breaking", "rules#"),
         (IMPORT, "level: MUST", "level: SHOULD", "breaking", "requirements.IMPORT-001.level"),
@@ -143,7 +149,12 @@ def test_a_change_is_found_and_classified(
 
 
 def test_moving_things_changes_nothing(toy_copy: Path) -> None:
-    change(toy_copy, IMPORT, "errors: [not_found, invalid, x]", "errors: [x, not_found, invalid]")
+    change(
+        toy_copy,
+        IMPORT,
+        "errors: [not_found, invalid_argument, x]",
+        "errors: [x, not_found, invalid_argument]",
+    )
     problems: list[object] = []
     assert compare(load(TOY, problems), load(toy_copy, problems)) == []  # type: ignore[arg-type]
 

@@ -150,7 +150,7 @@ def line_of(text: str, path: Path) -> int:
             "default: nine",
             "unknown value of match 'nine'",
         ),
-        ("types.yaml", "error: invalid", "error: invalit", "class:", "unknown error code 'invalit'"),
+        ("types.yaml", "error: invalid_argument", "error: invalit", "class:", "unknown error code 'invalit'"),
         ("types.yaml", "encoding_field: global", "encoding_field: globe", "from:", "unknown field 'globe'"),
         ("types.yaml", "requires: self", "requires: selves", "", "requires a parameter 'selves'"),
         (

@@ -40,6 +40,8 @@ _SUITS = {
 }
 _DATA = ("call", "request", "reply", "result")
 """Keys of vectors below which everything is data, whatever it is called."""
+DEFAULT_ERROR = "invalid_argument"
+"""The code of a value that breaks its bounds, unless its type names another."""
 MAX_NAME = 60
 """Longest name, in characters; templates are tested up to here."""
 
@@ -372,6 +374,10 @@ def _check_errors(checker: Checker) -> None:
     document = checker.sources.documents["errors"]
     checker.names(document, ("codes",), checker.codes)
     checker.names(document, ("kinds",), checker.kinds)
+    if DEFAULT_ERROR not in checker.codes:
+        checker.add(
+            document, ("codes",), f"has no code '{DEFAULT_ERROR}'", "it, for values that break their bounds"
+        )
     for index, entry in enumerate(document.data["classify"]):
         checker.known(document, ("classify", index, "code"), "error code", entry["code"], checker.codes)
     for name, code in checker.codes.items():

@@ -223,6 +223,7 @@ class Renderer:
             "escape_doc": lambda text, style="doc": comments.escape(text, target.comments[style]),
             "lead": comments.lead_with,
             "paragraphs": comments.paragraphs,
+            "lines": lambda text: str(text).rstrip("\n"),
             "json": to_json,
             "columns": target.layout.columns,
             "combine": lambda first, second: {**first, **second},

@@ -1,0 +1,3 @@
+module example.com/mq9
+
+go 1.25
