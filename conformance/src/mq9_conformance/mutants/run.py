@@ -84,8 +84,8 @@ def run_mutants(
     outcomes.sort(key=lambda o: (o.subject.kind, o.subject.requirement, o.subject.name))
     survivors = [outcome for outcome in outcomes if not outcome.dead]
     _write(outcomes, reports)
-    for outcome in outcomes if verbose else survivors:
-        _print(console, outcome)
+    for outcome in outcomes:
+        _print(console, outcome, reason=verbose)
     counts = {kind: sum(o.subject.kind == kind for o in outcomes) for kind in ("broker", "adapter")}
     style = "bold red" if survivors else "bold green"
     console.print(
@@ -228,12 +228,13 @@ def _tasks(subject: Subject, scenarios: list[Scenario], adapter: AdapterConfig) 
     return [Task(scenario, None) for scenario in raw] + [Task(scenario, adapter) for scenario in rest]
 
 
-def _print(console: Console, outcome: Outcome) -> None:
+def _print(console: Console, outcome: Outcome, *, reason: bool) -> None:
     subject = outcome.subject
     head = f"{subject.kind:<8} {subject.requirement:<14} {subject.name:<36} {outcome.seconds:5.1f} s "
     if outcome.dead:
         console.print(f"[green]caught  [/] {head} {outcome.killed_by}", markup=True)
-        console.print(f"           {outcome.reason[:200]}", markup=False, style="dim")
+        if reason:
+            console.print(f"           {outcome.reason[:200]}", markup=False, style="dim")
     else:
         console.print(f"[bold red]SURVIVES[/] {head}")
         console.print(f"           {outcome.problem[:600]}", markup=False)
