@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mq9_broker import config
+from mq9_broker._generated import PROTOCOL_VERSION
 from mq9_broker.version import __version__
 
 EXIT_FAILED = 1
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     parsed = _parser().parse_args(arguments)
     if parsed.command == "version":
-        print(f"mq9-broker {__version__} (Python {platform.python_version()})")
+        print(f"mq9-broker {__version__} (protocol {PROTOCOL_VERSION}, Python {platform.python_version()})")
         return 0
     try:
         options = config.load(parsed, os.environ)
@@ -70,7 +71,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(text: str, code: int) -> int:
     print(f"mq9-broker: {text}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
-from mq9_broker._generated import limits
+from mq9_broker._generated import DEFAULT_PORT, limits
 
 Value = TypeVar("Value")
 
@@ -154,7 +154,7 @@ class Config:
     listen: Address = _option(
         "Network",
         Kind(_read_address, "HOST:PORT"),
-        Address("127.0.0.1", 4222),
+        Address("127.0.0.1", DEFAULT_PORT),
         "where NATS clients connect; port 0 takes a free one; 0.0.0.0:4222 serves other machines",
     )
     http: Address | None = _option(

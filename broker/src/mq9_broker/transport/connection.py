@@ -453,6 +453,11 @@ class Connection(asyncio.Protocol):
                 self._transport.write(data)
 
     @property
+    def is_held_up(self) -> bool:
+        """Whether the client's requests wait until it has read what it was sent."""
+        return self._deferred is not None
+
+    @property
     def pending(self) -> int:
         """Bytes that the client has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()

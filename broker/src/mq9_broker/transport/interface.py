@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from mq9_broker._generated import SUBJECT_PREFIX
+
 # (subject, reply subject or None, raw header block "NATS/1.0\r\n...\r\n\r\n" or None, payload)
 Request = tuple[bytes, bytes | None, bytes | None, bytes]
 
@@ -9,7 +11,7 @@ Request = tuple[bytes, bytes | None, bytes | None, bytes]
 Reply = tuple[bytes, bytes]
 
 # Every request subject of mq9 starts with this; the broker alone receives what is published below it.
-REQUEST_PREFIX = b"$mq9.AI."
+REQUEST_PREFIX = SUBJECT_PREFIX
 
 
 class ClientConnection(Protocol):

@@ -220,6 +220,8 @@ class Listener:
 
     def _keep_alive(self) -> None:
         for connection in list(self._groups[self._next_group]):
+            if connection.is_held_up:
+                continue  # not read from, so it cannot answer: the write deadline watches it
             if connection.seen:
                 connection.seen = False
                 connection.pings_out = 0
