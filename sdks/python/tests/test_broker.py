@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sdk_support import until
 
 import mq9
 from mq9._generated import constants
@@ -23,17 +24,6 @@ async def client(broker: Any) -> AsyncIterator[mq9.Client]:
 @pytest.fixture
 async def box(client: mq9.Client) -> str:
     return await client.mailbox_create()
-
-
-async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
-    """Waits until something holds; the condition may be asynchronous."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        result = condition()
-        if await result if asyncio.iscoroutine(result) else result:
-            return
-        assert asyncio.get_running_loop().time() < deadline, "it never happened"
-        await asyncio.sleep(0.005)
 
 
 async def group(client: mq9.Client, box: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import pickle
 from typing import Any
 
 import pytest
+from sdk_support import until
 
 import mq9
 from mq9._generated import constants, errors, operations
@@ -41,15 +42,6 @@ UNEXECUTED = {
     "mailbox_delete": ("a.b",),
     "delete": ("a.b", 1),
 }
-
-
-async def until(condition: Any) -> None:
-    """Waits until something holds."""
-    for _ in range(10_000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it never happened")
 
 
 async def attempts(

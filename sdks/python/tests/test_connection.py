@@ -17,69 +17,13 @@ from typing import Any
 import nats
 import pytest
 import trustme
+from sdk_support import Peer, until
 
 import mq9
 from mq9._connection import server_list
 
 NATS_SERVER = shutil.which("nats-server", path=str(Path(sys.executable).parent)) or "nats-server"
 FAST = {"reconnect_wait": 0.02, "reconnect_wait_max": 0.1}
-
-
-class Peer:
-    """A NATS server by script: says INFO, answers PING, and calls `on_publish` with each request."""
-
-    def __init__(
-        self, on_publish: Callable[[Peer, str, str, bytes], Awaitable[None]] | None = None, **info: Any
-    ) -> None:
-        self.info = {"server_id": "x", "version": "2.10.0", "max_payload": 1048576, "headers": True, **info}
-        self.on_publish = on_publish
-        self.published: list[tuple[str, bytes]] = []
-        self.connects: list[dict[str, Any]] = []
-        self.writers: list[asyncio.StreamWriter] = []
-        self.refuse = ""
-        self.port = 0
-
-    async def start(self, port: int = 0) -> None:
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", port)
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    async def stop(self) -> None:
-        self.server.close()
-        self.cut()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.server.wait_closed(), 1)
-
-    def cut(self) -> None:
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.append(writer)
-        writer.write(f"INFO {json.dumps(self.info)}\r\n".encode())
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ValueError):
-            while line := await reader.readline():
-                verb, _, rest = line.decode().strip().partition(" ")
-                if verb == "CONNECT":
-                    self.connects.append(json.loads(rest))
-                    if self.refuse:
-                        writer.write(f"-ERR '{self.refuse}'\r\n".encode())
-                elif verb == "PING":
-                    writer.write(b"PONG\r\n")
-                elif verb in ("PUB", "HPUB"):
-                    words = rest.split()
-                    data = (await reader.readexactly(int(words[-1]) + 2))[:-2]
-                    body = data[int(words[-2]) :] if verb == "HPUB" else data
-                    self.published.append((words[0], body))
-                    if self.on_publish is not None:
-                        await self.on_publish(self, words[0], words[1], body)
-
-    async def reply(self, inbox: str, text: str) -> None:
-        self.writers[-1].write(f"MSG {inbox} 1 {len(text.encode())}\r\n{text}\r\n".encode())
 
 
 @pytest.fixture
@@ -123,13 +67,6 @@ def nats_server() -> Iterator[Callable[..., str]]:
         process.terminate()
         process.wait()
         folder.cleanup()
-
-
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it never happened"
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

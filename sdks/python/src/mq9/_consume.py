@@ -62,8 +62,11 @@ class Consumer:
     """A running consumer; made by `Client.consume`.
 
     With a handler it runs by itself: `await consumer` waits until it has ended, `await consumer.stop()` ends
-    it. Without one it is
-    iterated: `async for message in consumer`. As a context manager it is stopped at the end of the block.
+    it. Without one it is iterated: `async for message in consumer`. As a context manager it is stopped at the
+    end of the block.
+
+    Attributes:
+        stats: What it has done so far.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Consumer:
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name=f"mq9-consume {mail_address} {group_name}"
             )
+            # A task that is cancelled before its first step never gets to its own `finally`.
+            self._task.add_done_callback(lambda _: self._finish())
         client._open.add(self)
 
     # Ending.
@@ -198,7 +203,6 @@ class Consumer:
             if renewing is not None:
                 renewing.cancel()
             self._give_back_in_background()
-            self._finish()
 
     async def _handle(self) -> None:
         count = min(self._concurrency, len(self._waiting))
