@@ -405,6 +405,22 @@ def test_bytes_are_bounded(new_bench: Callable[..., Bench]) -> None:
     assert bench.query() == [2, 3]
 
 
+def test_a_successor_takes_the_place_of_its_keys_older_message(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(EngineLimits(max_messages=2, max_bytes=100))
+    bench.create()
+    bench.send("x" * 50)
+    bench.send("y" * 50, key="k")
+    assert bench.send("z" * 50, key="k") == 2
+    assert bench.query() == [0, 2]
+    assert bench.send("z" * 40, key="k", priority="critical") == 3
+    for options in ({"key": "other"}, {"key": "k", "delay_s": 1}, {}):
+        with pytest.raises(EngineError, match="mailbox_full"):
+            bench.send("z", **options)
+    with pytest.raises(EngineError, match="mailbox_full"):
+        bench.send("z" * 51, key="k")
+    assert bench.query() == [0, 3]
+
+
 def test_delayed_messages_are_bounded(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench(EngineLimits(max_delayed=1))
     bench.create()

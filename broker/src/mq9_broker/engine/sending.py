@@ -9,9 +9,9 @@ from mq9_broker._generated.limits import DEDUP_WINDOW
 from mq9_broker.engine.cleaning import clean_mailbox
 from mq9_broker.engine.commands import SendCommand, SendOptions
 from mq9_broker.engine.groups import all_groups
-from mq9_broker.engine.keys import DEDUP, EVICTABLE, LANE_BYTES, MAX_U64, pack_u64, unpack_u64
+from mq9_broker.engine.keys import COMPACTION, DEDUP, EVICTABLE, LANE_BYTES, MAX_U64, pack_u64, unpack_u64
 from mq9_broker.engine.mailbox import CLEAN_DEDUP, TIMER_DELAY_ENDS, is_limited
-from mq9_broker.engine.segments import Message
+from mq9_broker.engine.segments import Message, message_size
 
 if TYPE_CHECKING:
     from mq9_broker.engine.mailbox import Mailbox
@@ -97,7 +97,7 @@ def _problem(state: "State", mailbox: "Mailbox", options: SendOptions, size: int
     mailbox.write_messages(state)
     clean_mailbox(state, mailbox)
     _learn_evictable(state, mailbox)
-    while not _has_room(state, mailbox, size):
+    while not _has_room(state, mailbox, size, _replaced(state, mailbox, options)):
         if not _evict(state, mailbox):
             return f"{_count(mailbox)} messages of {_bytes(mailbox)} bytes, and no message that may go"
     return ""
@@ -111,11 +111,26 @@ def _bytes(mailbox: "Mailbox") -> int:
     return mailbox.bytes_stored + mailbox.unwritten_bytes + mailbox.delayed_bytes
 
 
-def _has_room(state: "State", mailbox: "Mailbox", size: int) -> bool:
+def _replaced(state: "State", mailbox: "Mailbox", options: SendOptions) -> Message | None:
+    """The message that makes room by itself, because this one takes its place: its key's older one."""
+    if not options.key or options.delay_s:
+        return None
+    older = state.store.get(mailbox.prefix + COMPACTION + options.key.encode())
+    if older is None:
+        return None
+    found = state.segments.find(mailbox, older[0], unpack_u64(older[1:])[0], state.now)
+    return None if found is None else found[1]
+
+
+def _has_room(state: "State", mailbox: "Mailbox", size: int, replaced: Message | None = None) -> bool:
     limits = state.limits
-    if limits.max_messages and _count(mailbox) >= limits.max_messages:
+    count, stored = _count(mailbox), _bytes(mailbox)
+    if replaced is not None:
+        count -= 1
+        stored -= message_size(replaced)
+    if limits.max_messages and count >= limits.max_messages:
         return False
-    return not limits.max_bytes or _bytes(mailbox) + size <= limits.max_bytes
+    return not limits.max_bytes or stored + size <= limits.max_bytes
 
 
 def _evict(state: "State", mailbox: "Mailbox") -> bool:
