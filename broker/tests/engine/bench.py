@@ -204,6 +204,13 @@ def counts(reply: dict[str, Any]) -> dict[int, int]:
     return {message["msg_id"]: message.get("delivery_count", 0) for message in reply["messages"]}
 
 
+def dedup_id(letter: DeadLetter) -> str:
+    """The id that keeps a dead letter from being stored twice."""
+    options = letter.send[4]
+    assert options is not None
+    return options.dedup_id
+
+
 def contents(store: Store) -> dict[bytes, bytes]:
     """All that a store holds."""
     return dict(store.scan(b"", b"\xff" * 8))

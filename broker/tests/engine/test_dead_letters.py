@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import pytest
 
 from mq9_broker.engine.commands import OutboxRemove
 from mq9_broker.engine.effects import DeadLetter, DeadLetterDropped, Deliverable, MailboxGone
 
-from .bench import BOX, Bench, contents
+from .bench import BOX, Bench, contents, dedup_id
 
 DEAD = "dead"
 
 
 @pytest.fixture
-def bench(new_bench) -> Bench:
+def bench(new_bench: Callable[..., Bench]) -> Bench:
     made: Bench = new_bench()
     made.create(max_deliveries=2, dead_letter=DEAD)
     made.create(DEAD)
@@ -224,5 +225,5 @@ def test_dead_letters_of_one_moment_come_in_the_order_of_their_leases(bench: Ben
     bench.lease("g", "b", num_msgs=2, lease_ms=1000)
     bench.now += 5000
     bench.apply()
-    letters = [e.send[4].dedup_id.split(":")[-3:-1] for e in bench.effects if isinstance(e, DeadLetter)]
+    letters = [dedup_id(e).split(":")[-3:-1] for e in bench.effects if isinstance(e, DeadLetter)]
     assert letters == [["1", "1"], ["1", "2"], ["1", "0"], ["2", "0"]]

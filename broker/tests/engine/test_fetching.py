@@ -139,21 +139,21 @@ def test_from_time_takes_whole_seconds(bench: Bench) -> None:
 
 @pytest.mark.parametrize("leased", [False, True])
 def test_from_time_in_the_future_is_a_lasting_condition(bench: Bench, leased: bool) -> None:
-    fields = {"lease_ms": 60_000} if leased else {}
+    lease_ms = 60_000 if leased else 0
     bench.send()
-    assert bench.fetch("g", deliver="from_time", from_time=SECOND + 5, **fields) == []
+    assert bench.fetch("g", deliver="from_time", from_time=SECOND + 5, lease_ms=lease_ms) == []
     bench.now += 4_999
     bench.send()
     bench.send(priority="critical")
-    assert bench.fetch("g", **fields) == []
+    assert bench.fetch("g", lease_ms=lease_ms) == []
     assert bench.groups() == {"g": (0, 0)}
     bench.now += 1
-    assert bench.fetch("g", **fields) == []
+    assert bench.fetch("g", lease_ms=lease_ms) == []
     bench.send()
     assert bench.groups() == {"g": (1, 0)}
-    assert bench.fetch("g", **fields) == [3]
+    assert bench.fetch("g", lease_ms=lease_ms) == [3]
     bench.ack(3)
-    assert bench.fetch("g", **fields) == []
+    assert bench.fetch("g", lease_ms=lease_ms) == []
 
 
 def test_acknowledged_across_a_future_from_time(bench: Bench) -> None:

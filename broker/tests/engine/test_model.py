@@ -10,7 +10,7 @@ import pytest
 
 from mq9_broker.engine.effects import DeadLetter, Deliverable, Effect
 
-from .bench import START_MS, Bench, EngineError, counts, ids
+from .bench import START_MS, Bench, EngineError, counts, dedup_id, ids
 from .model import Model
 
 GROUPS = ("g", "h")
@@ -62,7 +62,7 @@ class Run:
         found = []
         for effect in self.bench.effects:
             if isinstance(effect, DeadLetter):
-                _, _, _, group, number, count = effect.send[4].dedup_id.split(":")
+                _, _, _, group, number, count = dedup_id(effect).split(":")
                 headers = effect.send[2]
                 name = headers.split(b'"mq9-dead-letter-group":["')[1].split(b'"')[0].decode()
                 assert int(group) > 0

@@ -74,9 +74,9 @@ def test_an_agent_is_removed_at_its_deadline(bench: Bench) -> None:
     assert bench.pass_ms(9_999) == []
     assert bench.pass_ms(1) == [AgentRemoved("a")]
     assert names(bench) == ["b"]
-    for target in ({"name": "a"}, {"mailbox": "m"}):
+    for name, mailbox in (("a", ""), ("", "m")):
         with pytest.raises(EngineError) as caught:
-            bench.report(**target)
+            bench.report(name, mailbox)
         assert (caught.value.code, caught.value.text) == ("agent_not_found", "agent not found")
     add(bench, "a", "m", ttl=10)
     bench.report(mailbox="m")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +27,7 @@ changes = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(changes=changes, start=keys, end=keys)
-def test_reads_see_what_was_changed(changes, start, end) -> None:
+def test_reads_see_what_was_changed(changes: list[tuple[str, Any, Any]], start: bytes, end: bytes) -> None:
     store = MemoryStore()
     transaction = Transaction(store)
     expected: dict[bytes, bytes] = {}
@@ -78,7 +81,7 @@ def test_a_call_that_fails_changes_nothing() -> None:
     due, time = bench.engine.next_due(), bench.engine.time_ms
 
     store.fails = True
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: bench.send("x", key="k"),
         bench.lease,
         lambda: bench.ack(0, 1, 7),

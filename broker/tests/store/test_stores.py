@@ -40,7 +40,12 @@ def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callab
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=batches, start=keys, end=keys)
-def test_store_is_an_ordered_map(new_store, batches, start, end) -> None:
+def test_store_is_an_ordered_map(
+    new_store: Callable[[], Store],
+    batches: list[tuple[list[tuple[bytes, bytes]], dict[bytes, bytes | None]]],
+    start: bytes,
+    end: bytes,
+) -> None:
     store = new_store()
     expected: dict[bytes, bytes] = {}
     for ranges, writes in batches:
