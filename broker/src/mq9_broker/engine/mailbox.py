@@ -316,7 +316,9 @@ class Mailbox:
         if self.armed_cleaning is not None:
             state.store.delete(two_numbers(CLEANING, self.armed_cleaning, self.incarnation))
         if due is not None:
-            state.store.put(two_numbers(CLEANING, due, self.incarnation), b"")
+            key = two_numbers(CLEANING, due, self.incarnation)
+            state.store.put(key, b"")
+            state.first_cleaning = min(state.first_cleaning, key)
             state.expect_timer(due)
         self.armed_cleaning = due
         self.touch(state)

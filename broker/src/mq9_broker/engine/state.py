@@ -39,6 +39,8 @@ class State:
         """Mailboxes whose state record has to be written."""
         self.earliest_timer: int | None = 0
         """Lower bound of when the next timer or cleaning falls due; None = there is none."""
+        self.first_cleaning = CLEANING
+        """The queue of cleaning has no key before this one; whoever looks for the first begins here."""
 
     def mailbox(self, address: bytes) -> Mailbox | None:
         """The living mailbox of that address, with everything sent to it so far in the store."""
@@ -115,3 +117,4 @@ class State:
         self.changed.clear()
         self.effects = []
         self.earliest_timer = 0
+        self.first_cleaning = CLEANING

@@ -5,8 +5,8 @@ They run before any command of their time or a later one, ordered by time; withi
 
 from typing import TYPE_CHECKING
 
-from mq9_broker.engine.cleaning import clean, first_due, next_in_mailbox
-from mq9_broker.engine.keys import CLEANING, MAILBOX_TIMER, TIMER
+from mq9_broker.engine.cleaning import clean, first_cleaning, first_due, next_in_mailbox
+from mq9_broker.engine.keys import MAILBOX_TIMER, TIMER, pack_u64
 from mq9_broker.engine.mailbox import (
     TIMER_DELAY_ENDS,
     TIMER_LEASE_ENDS,
@@ -23,27 +23,25 @@ if TYPE_CHECKING:
 
 def run_due(state: "State", since: int, until: int) -> None:
     """Runs all timers up to ``until``, then cleans up; ``since`` = up to when they have run already."""
-    while True:
-        due = first_due(state, TIMER, since)
-        if due is None or due[0] > until:
-            break
-        state.now = due[0]
-        if due[1] == 0:
-            end_agent(state, due[0], due[2].decode())
+    start = TIMER + pack_u64(since)
+    while (due := first_due(state, TIMER, start)) is not None and due.when <= until:
+        state.now = due.when
+        if due.incarnation == 0:
+            end_agent(state, due.when, due.rest.decode())
         else:
-            _run_mailbox(state, state.mailbox_of(due[1]), due[0])
+            _run_mailbox(state, state.mailbox_of(due.incarnation), due.when)
+        start = due.key + b"\x00"  # what a timer arms falls due later
     state.now = until
     clean(state)
 
 
 def _run_mailbox(state: "State", mailbox: Mailbox, due: int) -> None:
     """Runs a mailbox's timers of this moment, and arms the next."""
-    while True:
-        found = next_in_mailbox(state, mailbox, MAILBOX_TIMER)
-        if found is None or found[0] > due:
-            break
+    start = mailbox.prefix + MAILBOX_TIMER + pack_u64(mailbox.armed_timer or 0)
+    while (found := next_in_mailbox(state, mailbox, MAILBOX_TIMER, start)) is not None and found[0] <= due:
         _, key, (kind, *values) = found
         state.store.delete(key)
+        start = key + b"\x00"
         if kind == TIMER_MAILBOX_ENDS:
             state.remove_mailbox(mailbox)
             return
@@ -60,5 +58,5 @@ def _run_mailbox(state: "State", mailbox: Mailbox, due: int) -> None:
 
 def next_due(state: "State") -> int | None:
     """When the first timer or cleaning falls due."""
-    dues = [due[0] for due in (first_due(state, TIMER), first_due(state, CLEANING)) if due is not None]
-    return min(dues, default=None)
+    first = (first_due(state, TIMER, TIMER + pack_u64(state.time)), first_cleaning(state))
+    return min((due.when for due in first if due is not None), default=None)

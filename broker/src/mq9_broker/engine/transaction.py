@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mq9_broker.engine.ranges import Ranges
 from mq9_broker.store import Batch, Store
 from mq9_broker.store.sorted_map import SortedMap
 
@@ -16,7 +17,8 @@ class Transaction:
         self._pending: dict[bytes, bytes] = {}
         self._ordered: SortedMap[bytes] | None = None
         """The same in order: made when somebody asks for it, which most commands do not."""
-        self._ranges: list[tuple[bytes, bytes]] = []
+        self._ranges = Ranges()
+        """What was deleted of the store; keys written since are among the pending."""
 
     def put(self, key: bytes, value: bytes) -> None:
         """Sets ``key``."""
@@ -33,7 +35,7 @@ class Transaction:
         for key in [key for key, _ in self._order().scan(start, end)]:
             del self._pending[key]
         self._order().discard_range(start, end)
-        self._ranges.append((start, end))
+        self._ranges.add(start, end)
 
     def _order(self) -> SortedMap[bytes]:
         ordered = self._ordered
@@ -75,7 +77,7 @@ class Transaction:
     def _last_stored(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         found = self._store.last(start, end)
         while found is not None and self._ranges:
-            covering = next((r for r in self._ranges if r[0] <= found[0] < r[1]), None)
+            covering = self._ranges.around(found[0])
             if covering is None:
                 break
             found = self._store.last(start, covering[0])
@@ -116,18 +118,19 @@ class Transaction:
 
     def _end_of_deleted(self, key: bytes) -> bytes | None:
         """The end of a deleted range around ``key``."""
-        return next((end for start, end in self._ranges if start <= key < end), None)
+        covering = self._ranges.around(key)
+        return None if covering is None else covering[1]
 
     def commit(self) -> None:
         """Writes everything as one batch."""
         if not self._pending and not self._ranges:
             return
         writes = [(key, None if value is _DELETED else value) for key, value in self._pending.items()]
-        self._store.write(Batch(self._ranges, writes))
+        self._store.write(Batch(tuple(self._ranges), writes))
         self.discard()
 
     def discard(self) -> None:
         """Forgets everything not written."""
         self._pending.clear()
         self._ordered = None
-        self._ranges = []
+        self._ranges.clear()
