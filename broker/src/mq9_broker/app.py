@@ -156,7 +156,8 @@ def _open_store(config: Config) -> Store:
     try:
         config.data.mkdir(parents=True, exist_ok=True)
         _check_writable(config.data)
-        return RocksdbStore(config.data, sync_writes=config.fsync == "always")
+        # A folder below it: others may come to stand beside the store.
+        return RocksdbStore(config.data / "store", sync_writes=config.fsync == "always")
     except OSError as error:
         raise StartError(f"--data {config.data}: {error.strerror or error}") from None
     except Exception as error:  # rocksdict raises nothing more specific

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import socket
 from collections import Counter
 
@@ -524,6 +525,37 @@ async def test_the_largest_payload_is_accepted() -> None:
         assert served.handler.requests[0][3] == body
 
 
+async def test_noise_hurts_nobody_else() -> None:
+    noise = random.Random(9)
+    pieces = [
+        b"PUB ",
+        b"HPUB ",
+        b"SUB ",
+        b"CONNECT ",
+        b"\r\n",
+        b"\n",
+        b" ",
+        b"$mq9.AI.X",
+        b"9",
+        b"0",
+        b"{",
+        b"\x00",
+        b">",
+    ]
+    async with serving(ListenerOptions(max_payload=1024)) as served:
+        bystander = await served.client()
+        await bystander.ask(b"SUB in.* 1\r\n")
+        for number in range(300):
+            client = await served.client(PLAIN if number % 2 else b"")
+            client.send(
+                b"".join(noise.choices(pieces, k=noise.randrange(1, 60))) + noise.randbytes(number % 40)
+            )
+            if number % 3:
+                await client.close()
+        got = await bystander.ask(b"PUB $mq9.AI.X in.1 1\r\na\r\n")
+        assert got == b"MSG in.1 1 3\r\n<a>\r\n"
+
+
 # Clients that do not read, or are gone.
 
 
@@ -573,6 +605,17 @@ async def test_requests_wait_for_a_client_that_does_not_read_its_replies() -> No
             assert (await client.reader.readexactly(100_008)).startswith(b"%06d" % number)
         assert [request[3] for request in served.handler.requests] == [b"%06d" % i for i in range(2000)]
         await client.close()
+
+
+async def test_a_verbose_client_that_has_to_wait_gets_one_ok_a_request() -> None:
+    async with serving(ListenerOptions(write_high_water=2**16, write_deadline=60)) as served:
+        served.handler.answer = lambda _: b"y" * 100_000
+        client = await served.client(VERBOSE)
+        await client.ask(b"SUB in.* 1\r\n")
+        client.send(b"PUB $mq9.AI.X in.1 1\r\na\r\n" * 500 + b"PING\r\n")
+        await eventually(lambda: any(connection.is_held_up for connection in served.listener.connections))
+        received = await client.until(b"PONG\r\n")
+        assert received.count(b"+OK\r\n") == received.count(b"MSG in.1 1 100000\r\n") == 500
 
 
 async def test_a_client_that_takes_nothing_for_long_is_cut() -> None:

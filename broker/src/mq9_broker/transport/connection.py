@@ -208,9 +208,6 @@ class Connection(asyncio.Protocol):
         if not self.accepts_headers and any(request[2] is not None for request in requests):
             self.fail(PARSER_ERROR)
             return []
-        if self.pedantic or self.verbose:
-            for request in requests:
-                self._acknowledge(request[0])
         handler = self._listener.handler
         start = 0
         while start < len(requests) and not self.is_closed:
@@ -221,6 +218,9 @@ class Connection(asyncio.Protocol):
                 if len(requests) <= _REQUESTS_PER_CALL
                 else requests[start : start + _REQUESTS_PER_CALL]
             )
+            if self.pedantic or self.verbose:
+                for request in some:
+                    self._acknowledge(request[0])
             try:
                 handler.handle(self, some)
             except Exception:
