@@ -156,3 +156,25 @@ def test_large_messages_are_kept_apart(bench: Bench) -> None:
     values = [value for key, value in contents(bench.store).items() if key[9:10] == b"m"]
     assert len(values) >= 5
     assert bench.query() == list(range(10))
+
+
+def test_pending_is_counted_over_many_segments(bench: Bench) -> None:
+    for number in range(40):
+        bench.send_all(1 + number % 7)
+        bench.send("expires", ttl_s=1, priority=("normal", "urgent")[number % 2])
+    total = sum(bench.info()["messages"].values())
+    bench.fetch("g", deliver="earliest")
+    bench.fetch("h", deliver="from_id", from_id=33)
+    assert bench.groups() == {"g": (total, 0), "h": (total - 33, 0)}
+    acknowledged = [*range(10, 30), *range(50, 90, 3), total - 1]
+    bench.ack(*acknowledged)
+    for msg_id in (12, 40, 41, 42, 43, 44, 45, 60):
+        bench.delete(msg_id)
+    left = set(bench.query(limit=1000)) - set(acknowledged)
+    assert bench.groups()["g"] == (len(left), 0)
+    bench.now += 1000
+    left = set(bench.query(limit=1000)) - set(acknowledged)
+    assert bench.groups()["g"] == (len(left), 0)
+    bench.settle()
+    assert bench.groups()["g"] == (len(left), 0)
+    assert bench.groups()["h"] == (len([i for i in bench.query(limit=1000) if i >= 33]), 0)

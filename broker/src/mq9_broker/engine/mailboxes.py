@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +20,15 @@ from mq9_broker.engine.groups import Group, all_groups
 from mq9_broker.engine.keys import COMPACTION, MAILBOX_CLEANING, pack_u64, unpack_u64
 from mq9_broker.engine.mailbox import CLEAN_EXPIRED, Mailbox, new_mailbox
 from mq9_broker.engine.rendering import message_json, middle
-from mq9_broker.engine.segments import PLAIN_FIELDS, TAGS_FIELD, Message, Segment, is_expired
+from mq9_broker.engine.segments import (
+    PLAIN_FIELDS,
+    TAGS_FIELD,
+    Message,
+    Segment,
+    Tally,
+    first_id_of,
+    is_expired,
+)
 
 if TYPE_CHECKING:
     from mq9_broker.engine.state import State
@@ -132,19 +140,34 @@ def _group_view(state: "State", mailbox: Mailbox, group: Group) -> dict[str, Any
 def _open(state: "State", mailbox: Mailbox, group: Group, lane: int, cursor: int) -> int:
     """Messages from ``cursor`` on that are not confirmed."""
     count = 0
+    segment = state.segments.floor(mailbox, lane, cursor)
+    if segment is not None and first_id_of(segment.key) < cursor:
+        count += _open_in(state, group, lane, segment, cursor)
     interval = group.next_interval(state, lane, cursor)
-    for segment in _ascending_segments(state, mailbox, lane, cursor):
-        whole = segment.ids[0] >= cursor and not (0 < segment.earliest_expiry <= state.now)
-        if whole and (interval is None or interval[0] > segment.ids[-1]):
-            count += segment.live
-            continue
-        for message in segment.messages[segment.index_at_or_after(cursor) :]:
-            if message is None or is_expired(message, state.now):
-                continue
-            while interval is not None and interval[1] < message[0]:
+    before: Tally | None = None
+    for tally in chain(state.segments.tallies(mailbox, lane, cursor), (None,)):
+        if before is not None:
+            end = mailbox.next_id if tally is None else tally.first_id
+            while interval is not None and interval[1] < before.first_id:
                 interval = group.interval_after(state, lane, interval[1])
-            if interval is None or message[0] < interval[0]:
-                count += 1
+            if not 0 < before.earliest_expiry <= state.now and (interval is None or interval[0] >= end):
+                count += before.live
+            elif (found := state.segments.floor(mailbox, lane, before.first_id)) is not None:
+                count += _open_in(state, group, lane, found, cursor)
+        before = tally
+    return count
+
+
+def _open_in(state: "State", group: Group, lane: int, segment: Segment, cursor: int) -> int:
+    count = 0
+    interval = group.next_interval(state, lane, max(cursor, segment.ids[0]))
+    for message in segment.messages[segment.index_at_or_after(cursor) :]:
+        if message is None or is_expired(message, state.now):
+            continue
+        while interval is not None and interval[1] < message[0]:
+            interval = group.interval_after(state, lane, interval[1])
+        if interval is None or message[0] < interval[0]:
+            count += 1
     return count
 
 

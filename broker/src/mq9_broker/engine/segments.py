@@ -9,9 +9,9 @@ it becomes a list of messages only where somebody has to look at single ones.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -163,6 +163,17 @@ class Segment:
                 return (msg_id, b"", self.payloads[index])
             return self.messages[index]
         return None
+
+
+class Tally(NamedTuple):
+    """What there is to count of a segment."""
+
+    first_id: int
+    """In its key: its messages have this id or greater ones."""
+    live: int
+    """Messages that are not gone; they may be expired."""
+    earliest_expiry: int
+    """0 = none of them expires."""
 
 
 class Segments:
@@ -353,6 +364,24 @@ class Segments:
             self._store.put(
                 segment.key + GONE_SUFFIX, marks.to_bytes(len(segment.messages) // 8 + 1, "little")
             )
+
+    def tallies(self, mailbox: "Mailbox", lane: int, msg_id: int) -> Iterator[Tally]:
+        """What there is to count of the segments that begin at ``msg_id`` or after, without decoding them."""
+        prefix = mailbox.lane_prefixes[lane]
+        end = prefix + MAX_U64 + AFTER_SUFFIXES
+        tally: Tally | None = None
+        for key, value in self._store.scan(prefix + pack_u64(msg_id), end):
+            if key.endswith(GONE_SUFFIX):
+                if tally is not None:
+                    gone = int.from_bytes(value, "little").bit_count()
+                    tally = Tally(tally.first_id, tally.live - gone, tally.earliest_expiry)
+                continue
+            if tally is not None:
+                yield tally
+            _, count, earliest_expiry, _ = _HEADER.unpack_from(value)
+            tally = Tally(first_id_of(key[:-1]), count, earliest_expiry)
+        if tally is not None:
+            yield tally
 
     def first_id_since(self, mailbox: "Mailbox", create_ms: int) -> int:
         """The smallest id of what was created at ``create_ms`` or later, else the next id to come."""
