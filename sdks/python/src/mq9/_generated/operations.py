@@ -134,8 +134,7 @@ class Operations(ABC):
             UnsupportedOperationError: This broker has no such operation.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: DISCOVER-001, DISCOVER-002, DISCOVER-003, DISCOVER-004, DISCOVER-005, DISCOVER-006,
-        DISCOVER-007, DISCOVER-008, DISCOVER-009.
+        Requirements: DISCOVER-001 to DISCOVER-009.
         """
         _body: dict[str, Any] = {}
         if text:
@@ -185,7 +184,7 @@ class Operations(ABC):
             PayloadTooLargeError: A body or payload is beyond its bound.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: REGISTER-001, REGISTER-002, REGISTER-003, REGISTER-004, REGISTER-005.
+        Requirements: REGISTER-001 to REGISTER-005.
         """
         _body: dict[str, Any] = {}
         _body["name"] = _validators.AGENT_NAME.check("name", name)
@@ -323,7 +322,7 @@ class Operations(ABC):
             InvalidArgumentError: A field, a header or the body is not as the operation wants it.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: CREATE-001, CREATE-002, CREATE-003, CREATE-004.
+        Requirements: CREATE-001 to CREATE-004.
         """
         _body: dict[str, Any] = {}
         if name:
@@ -423,7 +422,7 @@ class Operations(ABC):
             InvalidArgumentError: A field, a header or the body is not as the operation wants it.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: ACK-001, ACK-002, ACK-003, ACK-004, ACK-005, ACK-006, ACK-007, ACK-008.
+        Requirements: ACK-001 to ACK-008.
         """
         mail_address = _validators.MAIL_ADDRESS.check("mail_address", mail_address)
         _body: dict[str, Any] = {}
@@ -516,10 +515,7 @@ class Operations(ABC):
             InvalidArgumentError: A field, a header or the body is not as the operation wants it.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: FETCH-001, FETCH-002, FETCH-003, FETCH-004, FETCH-005, FETCH-006, FETCH-007,
-        FETCH-008, FETCH-009, FETCH-010, FETCH-011, FETCH-012, FETCH-013, FETCH-014, FETCH-015, FETCH-016,
-        FETCH-017, FETCH-018, FETCH-019, FETCH-020, FETCH-021, FETCH-022, FETCH-023, FETCH-024, FETCH-025,
-        FETCH-026, FETCH-027, FETCH-028, FETCH-029.
+        Requirements: FETCH-001 to FETCH-029.
         """
         mail_address = _validators.MAIL_ADDRESS.check("mail_address", mail_address)
         _body: dict[str, Any] = {}
@@ -640,7 +636,7 @@ class Operations(ABC):
             InvalidArgumentError: A field, a header or the body is not as the operation wants it.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: QUERY-001, QUERY-002, QUERY-003, QUERY-004.
+        Requirements: QUERY-001 to QUERY-004.
         """
         mail_address = _validators.MAIL_ADDRESS.check("mail_address", mail_address)
         _body: dict[str, Any] = {}
@@ -762,8 +758,7 @@ class Operations(ABC):
             InvalidArgumentError: A field, a header or the body is not as the operation wants it.
             Mq9Error: Any other failure; `kind` and `code` say which.
 
-        Requirements: SEND-001, SEND-002, SEND-003, SEND-004, SEND-005, SEND-006, SEND-007, SEND-008,
-        SEND-009, SEND-010, SEND-011, SEND-012, SEND-013.
+        Requirements: SEND-001 to SEND-013.
         """
         mail_address = _validators.MAIL_ADDRESS.check("mail_address", mail_address)
         _headers: dict[str, str] = {}
