@@ -85,6 +85,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plant", PLANTED)
 def test_planted_bugs_are_found(plant: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plant(monkeypatch)
