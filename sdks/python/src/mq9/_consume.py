@@ -85,7 +85,7 @@ class Consumer:
         on_error: ErrorHook | None,
         timeout: float | None,
     ) -> None:
-        self.stats = ConsumerStats()
+        self.stats: ConsumerStats = ConsumerStats()
         self._client = client
         self._mail_address = mail_address
         self._group_name = group_name
@@ -435,7 +435,7 @@ class Consumer:
 class Mq9HandlerCancelledError(Mq9Error):
     """A handler ended with a CancelledError of its own making; that counts as a failure."""
 
-    kind = "cancelled"
+    kind: str = "cancelled"
 
 
 def nack_delay_ms(delivery_count: int) -> int:

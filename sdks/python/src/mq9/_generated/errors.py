@@ -17,7 +17,7 @@ class ServerError(Mq9Error):
     The broker answered with an error; `code` says which, if it is known.
     """
 
-    kind = "server"
+    kind: str = "server"
 
 
 class InvalidArgumentError(Mq9Error, ValueError):
@@ -27,7 +27,7 @@ class InvalidArgumentError(Mq9Error, ValueError):
     invalid_mail_address.
     """
 
-    kind = "invalid_argument"
+    kind: str = "invalid_argument"
 
 
 class Mq9TimeoutError(Mq9Error, TimeoutError):
@@ -36,7 +36,7 @@ class Mq9TimeoutError(Mq9Error, TimeoutError):
     No reply in time.
     """
 
-    kind = "timeout"
+    kind: str = "timeout"
 
 
 class NoRespondersError(Mq9Error):
@@ -45,7 +45,7 @@ class NoRespondersError(Mq9Error):
     Nobody serves mq9 on this server.
     """
 
-    kind = "no_responders"
+    kind: str = "no_responders"
 
 
 class ConnectionClosedError(Mq9Error, ConnectionError):
@@ -54,7 +54,7 @@ class ConnectionClosedError(Mq9Error, ConnectionError):
     The connection is closed, or was refused (then with `code` unauthorized).
     """
 
-    kind = "connection_closed"
+    kind: str = "connection_closed"
 
 
 class ProtocolError(Mq9Error):
@@ -63,7 +63,7 @@ class ProtocolError(Mq9Error):
     A reply is not the JSON it should be.
     """
 
-    kind = "protocol"
+    kind: str = "protocol"
 
 
 class MailboxExistsError(ServerError):
@@ -72,7 +72,7 @@ class MailboxExistsError(ServerError):
     A living mailbox has this address.
     """
 
-    code = "mailbox_exists"
+    code: str | None = "mailbox_exists"
 
 
 class MailboxNotFoundError(ServerError):
@@ -81,7 +81,7 @@ class MailboxNotFoundError(ServerError):
     No living mailbox has this address.
     """
 
-    code = "mailbox_not_found"
+    code: str | None = "mailbox_not_found"
 
 
 class MessageNotFoundError(ServerError):
@@ -90,7 +90,7 @@ class MessageNotFoundError(ServerError):
     The mailbox has no such message, or no longer.
     """
 
-    code = "message_not_found"
+    code: str | None = "message_not_found"
 
 
 class AgentNotFoundError(ServerError):
@@ -99,7 +99,7 @@ class AgentNotFoundError(ServerError):
     No registered agent has this name or mailbox.
     """
 
-    code = "agent_not_found"
+    code: str | None = "agent_not_found"
 
 
 class InvalidMailAddressError(InvalidArgumentError):
@@ -108,13 +108,13 @@ class InvalidMailAddressError(InvalidArgumentError):
     An address is malformed, or missing in the subject.
     """
 
-    code = "invalid_mail_address"
+    code: str | None = "invalid_mail_address"
 
 
 class ServerInvalidMailAddressError(ServerError, InvalidMailAddressError):
     """Likewise, found by the broker."""
 
-    kind = "server"
+    kind: str = "server"
 
 
 class ServerInvalidArgumentError(ServerError, InvalidArgumentError):
@@ -123,8 +123,8 @@ class ServerInvalidArgumentError(ServerError, InvalidArgumentError):
     A field, a header or the body is not as the operation wants it.
     """
 
-    kind = "server"
-    code = "invalid_argument"
+    kind: str = "server"
+    code: str | None = "invalid_argument"
 
 
 class PayloadTooLargeError(ServerError):
@@ -133,7 +133,7 @@ class PayloadTooLargeError(ServerError):
     A body or payload is beyond its bound.
     """
 
-    code = "payload_too_large"
+    code: str | None = "payload_too_large"
 
 
 class MailboxFullError(ServerError):
@@ -142,7 +142,7 @@ class MailboxFullError(ServerError):
     A bound of this mailbox is reached.
     """
 
-    code = "mailbox_full"
+    code: str | None = "mailbox_full"
 
 
 class UnsupportedOperationError(ServerError):
@@ -151,7 +151,7 @@ class UnsupportedOperationError(ServerError):
     This broker has no such operation.
     """
 
-    code = "unsupported_operation"
+    code: str | None = "unsupported_operation"
 
 
 class UnauthorizedError(ServerError):
@@ -160,7 +160,7 @@ class UnauthorizedError(ServerError):
     A permission is missing, or a connect was refused.
     """
 
-    code = "unauthorized"
+    code: str | None = "unauthorized"
 
 
 class UnavailableError(ServerError):
@@ -169,7 +169,7 @@ class UnavailableError(ServerError):
     The broker can't serve this now; nothing was done.
     """
 
-    code = "unavailable"
+    code: str | None = "unavailable"
 
 
 class InternalError(ServerError):
@@ -178,7 +178,7 @@ class InternalError(ServerError):
     The broker failed; its log says why.
     """
 
-    code = "internal"
+    code: str | None = "internal"
 
 
 BY_CODE: dict[str, type[ServerError]] = {

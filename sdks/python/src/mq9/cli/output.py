@@ -47,7 +47,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, raw: bool = False) -> None:
         self.as_json = as_json
         self.raw = raw
-        self.pretty = sys.stdout.isatty()
+        self.pretty: bool = sys.stdout.isatty()
         self._colour = self.pretty and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
     def _style(self, text: str, code: str) -> str:
