@@ -178,18 +178,35 @@ async def register_cards(url: str) -> int:
     return len(cards)
 
 
+def order_is_kept(starts: list[dict[str, Any]]) -> bool:
+    """Whether workers of one group began their tasks in the order of the lanes.
+
+    Each worker's own tasks are seen in their order. Two workers that begin at the same moment may be seen in
+    either order, so between workers a task counts as late only when one of a lane behind it is already done.
+    """
+    rank = {"critical": 0, "urgent": 1, "normal": 2}
+    current: dict[str, int] = {}
+    done = 0  # the last lane of which a task is done
+    for start in starts:
+        lane = rank[start["priority"]]
+        if lane < max(done, current.get(start["who"], 0)):
+            return False
+        done = max(done, current.get(start["who"], 0))
+        current[start["who"]] = lane
+    return bool(starts)
+
+
 def verdicts(stage: Stage) -> list[tuple[str, bool, str]]:
     """What the demo promises, whether it came true, and what was seen."""
     starts = [e for e in stage.events if e["kind"] == "start" and e["who"].startswith("counter")]
-    order = [e["priority"] for e in starts if e["delivery"] == 1]
-    rank = {"critical": 0, "urgent": 1, "normal": 2}
+    first_deliveries = [e for e in starts if e["delivery"] == 1]
     again = [e for e in starts if e["document"] == stage.victim and e["delivery"] == 2]
     final = next((e for e in stage.events if e["kind"] == "verdict"), None)
     return [
         (
             "critical and urgent tasks overtook normal ones",
-            order == sorted(order, key=rank.__getitem__),
-            " > ".join(dict.fromkeys(order)),
+            order_is_kept(first_deliveries),
+            " > ".join(dict.fromkeys(e["priority"] for e in first_deliveries)),
         ),
         (
             "the killed worker's task was taken over",
