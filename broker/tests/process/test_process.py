@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import resource
 import signal
 import socket
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -185,6 +187,30 @@ async def test_clock_moves_stored_deadlines() -> None:
         await client.close()
 
 
+async def test_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
+    async def advance(broker: Broker, milliseconds: int) -> int:
+        body = b'{"advance_ms":%d}' % milliseconds
+        _, answer = await asyncio.to_thread(fetch, broker.http_url + "/clock", body)
+        now_ms = answer["now_ms"]
+        assert isinstance(now_ms, int)
+        return now_ms
+
+    with Broker("--test-clock", "--data", str(tmp_path / "data")) as broker:
+        client = await connect(broker)
+        moved = await advance(broker, 3_600_000)
+        await request(client, "MAILBOX.CREATE", {"name": "short", "ttl": 60})
+        await client.close()
+        broker.process.kill()
+        await broker.wait_async()
+    with Broker("--test-clock", "--data", str(tmp_path / "data")) as broker:
+        client = await connect(broker)
+        assert await advance(broker, 59_999) == moved + 59_999
+        assert (await request(client, "MAILBOX.INFO.short"))["error"] == ""
+        await advance(broker, 1)
+        assert (await request(client, "MAILBOX.INFO.short"))["code"] == "mailbox_not_found"
+        await client.close()
+
+
 # Ending.
 
 
@@ -267,3 +293,25 @@ async def test_rocksdb_keeps_what_was_acknowledged(tmp_path: Path) -> None:
             messages = (await request(client, "MSG.QUERY.kept"))["messages"]
             assert [message["msg_id"] for message in messages] == [0, 1]
             await client.close()
+
+
+# Cost.
+
+
+def test_an_idle_connection_costs_less_than_four_kilobytes() -> None:
+    with Broker("--http", "off") as broker, ExitStack() as sockets:
+        memory = Path(f"/proc/{broker.process.pid}/statm")
+
+        def connect_idle(count: int) -> int:
+            """Connect clients with a subscription each; return the broker's resident memory in bytes."""
+            for number in range(count):
+                client = sockets.enter_context(socket.create_connection(("127.0.0.1", broker.port), 10))
+                greeting = b'CONNECT {"verbose":false,"headers":true,"no_responders":true,"name":"idle"}\r\n'
+                client.sendall(greeting + b"SUB _INBOX.%022d.* 1\r\nPING\r\n" % (count * 1000 + number))
+                received = b""
+                while not received.endswith(b"PONG\r\n"):
+                    received += client.recv(4096)
+            return int(memory.read_text().split()[1]) * resource.getpagesize()
+
+        before = connect_idle(100)
+        assert (connect_idle(800) - before) / 800 < 4096

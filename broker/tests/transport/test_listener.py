@@ -578,6 +578,19 @@ async def test_slow_consumer_is_cut_alone() -> None:
         assert await quick.ask(b"PUB flood 1\r\ny\r\n") == b"MSG flood 1 1\r\ny\r\n"
 
 
+async def test_output_of_a_single_read_is_bounded_too() -> None:
+    options = ListenerOptions(max_pending=2**20, write_high_water=2**18)
+    async with serving(options) as served:
+        greedy = await served.client()
+        await greedy.ask(b"".join(b"SUB flood %d\r\n" % number for number in range(500)))
+        sender = await served.client()
+        connection = next(c for c in served.listener.connections if c.client_id == 1)
+        assert await sender.ask(b"PUB flood 262144\r\n" + b"x" * 262144 + b"\r\n") == b""
+        await eventually(lambda: connection.is_closed)
+        # 500 times 256 KiB would be 125 MiB; it was cut long before that was put together.
+        assert connection.taken < 32 * 2**20
+
+
 async def test_requests_wait_for_a_client_that_does_not_read_its_replies() -> None:
     options = ListenerOptions(write_high_water=2**16, write_deadline=60)
     async with serving(options) as served:

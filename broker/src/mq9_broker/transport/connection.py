@@ -42,6 +42,8 @@ INTERNAL_ERROR = "Internal Error"
 # A handler gets at most so many requests in one call: the replies to them are the most that a client which
 # does not read can make the broker hold beyond the bound on pending bytes.
 _REQUESTS_PER_CALL = 128
+# Bytes of output that are collected at most before they are written; replies to requests are not counted.
+_MOST_COLLECTED = 1024 * 1024
 # Seconds for which a connection that was ended may still read the reason.
 _LINGER = 1.0
 _SHORT_REPLY = 1024
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_collected",
         "_deferred",
         "_index",
         "_listener",
@@ -105,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._sids: dict[bytes, Subscription] = {}
         self._index: SubscriptionIndex | None = None
         self._out: list[bytes] = []
+        self._collected = 0
         self._written = 0
         self._write_paused = False
         # Events that wait until the client has read what it was sent.
@@ -442,12 +446,16 @@ class Connection(asyncio.Protocol):
         if not self._out:
             self._listener.has_output(self)
         self._out.append(data)
+        self._collected += len(data)
+        if self._collected > _MOST_COLLECTED:
+            self.flush()  # one read may lead to far more output than it was long
 
     def flush(self) -> None:
         """Hand what was collected over to the transport."""
         if self._out:
             data = b"".join(self._out)
             self._out = []
+            self._collected = 0
             self._written += len(data)
             if self._transport is not None:
                 self._transport.write(data)
