@@ -46,7 +46,6 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._clock: Clock = ManualClock() if config.test_clock else WallClock()
         self._store = _open_store(config)
         limits = EngineLimits(
             max_messages=config.mailbox_max_messages,
@@ -56,8 +55,13 @@ class App:
             max_groups=config.max_groups,
             max_reply=config.max_reply,
         )
+        engine = Engine(self._store, limits)
+        self._clock: Clock = WallClock()
+        if config.test_clock:
+            # It may have been ahead of the computer's when the store was written: time never goes back.
+            self._clock = ManualClock(max(self._clock.now_ms(), engine.time_ms))
         self._shell = Shell(
-            Engine(self._store, limits),
+            engine,
             self._clock,
             ShellOptions(max_waiting=config.mailbox_max_waiting, max_reply=config.max_reply),
         )

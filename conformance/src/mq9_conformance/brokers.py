@@ -61,13 +61,16 @@ class Broker:
         """Host and port of the NATS side."""
         return self.nats
 
-    async def advance(self, milliseconds: int) -> None:
-        """Moves the test clock; returns after all due timers have run."""
+    async def advance(self, milliseconds: int) -> int:
+        """Moves the test clock; returns its time (ms) after all due timers have run."""
         reply = await self.http_request("POST", "/clock", json.dumps({"advance_ms": milliseconds}))
         if reply.status != 200:
             raise HarnessError(
                 f"POST /clock was answered {reply.status} {reply.text[:200]}: does it run with --test-clock?"
             )
+        now_ms = json.loads(reply.text)["now_ms"]
+        assert isinstance(now_ms, int)
+        return now_ms
 
     async def http_request(self, method: str, path: str, body: str = "") -> HttpReply:
         """One HTTP request to the broker."""
@@ -99,7 +102,7 @@ class ReferenceBroker(Broker):
     store: str = "memory"
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
-    _advanced_ms: int = 0
+    _clock_ms: int = 0
     _process: asyncio.subprocess.Process | None = None
     _ended_output: bool = False
     _folder: Path | None = None
@@ -159,13 +162,13 @@ class ReferenceBroker(Broker):
             raise HarnessError(f"the broker's ready line has no nats:// or http:// address: {line!r}")
         self.nats = (nats[1], int(nats[2]))
         self.http = (http_found[1], int(http_found[2]))
-        if self._advanced_ms:  # a new process begins at the computer's time: time must not go back
-            await super().advance(self._advanced_ms)
+        if self._clock_ms:  # with nothing stored the broker does not know that it was ahead
+            await super().advance(max(0, self._clock_ms - await super().advance(0)))
 
-    async def advance(self, milliseconds: int) -> None:
+    async def advance(self, milliseconds: int) -> int:
         """Moves the test clock; a restarted broker is brought to the same time."""
-        await super().advance(milliseconds)
-        self._advanced_ms += milliseconds
+        self._clock_ms = await super().advance(milliseconds)
+        return self._clock_ms
 
     def last_words(self) -> str:
         """The end of what the broker wrote."""
