@@ -662,11 +662,12 @@ static void run(void) {
 static void print_percentiles(const char *name, struct samples *samples) {
     double first = samples->count ? samples->values[0] * 1e3 : 0;
     qsort(samples->values, (size_t)samples->count, sizeof(double), compare_doubles);
+    double p10 = samples->count ? samples->values[samples->count / 10] * 1e3 : 0;
     double p50 = samples->count ? samples->values[samples->count / 2] * 1e3 : 0;
     double p99 = samples->count ? samples->values[(long)((double)samples->count * 0.99)] * 1e3 : 0;
     double max = samples->count ? samples->values[samples->count - 1] * 1e3 : 0;
-    printf("\"%s_first_ms\":%.4f,\"%s_p50_ms\":%.4f,\"%s_p99_ms\":%.4f,\"%s_max_ms\":%.4f,", name, first, name, p50, name, p99,
-           name, max);
+    printf("\"%s_first_ms\":%.4f,\"%s_p10_ms\":%.4f,\"%s_p50_ms\":%.4f,\"%s_p99_ms\":%.4f,\"%s_max_ms\":%.4f,", name, first,
+           name, p10, name, p50, name, p99, name, max);
 }
 
 static void print_text(const char *name, const char *text) {

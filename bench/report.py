@@ -67,28 +67,22 @@ def _compare(results: dict[str, Any]) -> str:
 
 
 def _flat(results: dict[str, Any]) -> str:
+    columns = ("p10, ms", "p50, ms", "p99, ms", "first, ms", "times base")
     lines = _head(
-        "mailbox",
-        "FETCH",
-        "leased: p50, ms",
-        "p99, ms",
-        "first, ms",
-        "times base",
-        "without lease: p50, ms",
-        "p99, ms",
-        "first, ms",
-        "times base",
+        "mailbox", "FETCH", *(f"leased: {name}" for name in columns), *(f"plain: {name}" for name in columns)
     )
     for row in results["rows"]:
         cells: list[object] = [row["title"], row["batch"]]
         for kind in ("leased", "plain"):
             figures = row[kind]
             times = "" if figures["times_base"] is None else f"{figures['times_base']:.2f}"
-            cells += [*(f"{figures[f'cycle_{name}_ms']:.3f}" for name in ("p50", "p99", "first")), times]
+            cells += [
+                *(f"{figures[f'cycle_{name}_ms']:.3f}" for name in ("p10", "p50", "p99", "first")),
+                times,
+            ]
         lines.append(_row(*cells))
-    return "\n".join(
-        ["FETCH + ACK on one connection; a base is the first case with the same FETCH size.", "", *lines]
-    )
+    explanation = "FETCH + ACK on one connection. Base: the p10 of the first case with the same FETCH size."
+    return "\n".join([explanation, "", *lines])
 
 
 def render(results: dict[str, Any]) -> dict[str, str]:
