@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,24 @@ NEEDS = [
     "generate a table of contents for markdown",
 ]
 MAILBOX = "coordinator.results"
+FEW = 12  # fewer texts than this are cut into parts, so that there is something to share out
+LONGEST_PART = 150_000  # characters; in JSON still below the broker's largest payload
 Tasks = dict[str, tuple[str, str]]
+
+
+def parts(name: str, text: str, wanted: int) -> dict[str, str]:
+    """Cuts a text at line ends into so many parts at most, more if they grow too long, by their names."""
+    size = min(LONGEST_PART, max(1, math.ceil(len(text) / wanted)))
+    pieces: list[str] = []
+    for line in text.splitlines(keepends=True):
+        for start in range(0, len(line), LONGEST_PART):
+            chunk = line[start : start + LONGEST_PART]
+            if not pieces or len(pieces[-1]) >= size or len(pieces[-1]) + len(chunk) > LONGEST_PART:
+                pieces.append("")
+            pieces[-1] += chunk
+    if len(pieces) < 2:
+        return {name: text}
+    return {f"{name} ({n} of {len(pieces)})": piece for n, piece in enumerate(pieces, 1)}
 
 
 async def find_worker(client: mq9.Client, need: str) -> tuple[str, str]:
@@ -28,7 +46,7 @@ async def find_worker(client: mq9.Client, need: str) -> tuple[str, str]:
         if "mailbox" in agent:
             tell(
                 "found",
-                f"{need!r} -> {agent['title']!r} ({len(found.agents)} matches, no. {rank} has a mailbox)",
+                f"{need!r} -> {agent['title']!r} (no. {rank} of those that match; it has a mailbox)",
             )
             return agent["name"], agent["mailbox"]
     raise SystemExit(f"nobody in the registry can {need!r}")
@@ -54,7 +72,8 @@ async def hand_out(client: mq9.Client, documents: list[str], text_of: dict[str, 
                 correlation_id=f"task-{len(tasks)}",
                 dedup_id=f"task-{len(tasks)}",
             )
-        tell("sent", f"{len(documents)} tasks to {name}: " + ", ".join(f"{n} {p}" for p, n in sent.items()))
+        tasks_for = "1 task" if len(documents) == 1 else f"{len(documents)} tasks"
+        tell("sent", f"{tasks_for} to {name}: " + ", ".join(f"{n} {p}" for p, n in sent.items()))
     return tasks
 
 
@@ -64,15 +83,17 @@ async def main() -> None:
     parser.add_argument("--url", required=True, help="the broker")
     parser.add_argument("documents", nargs="+", type=Path, help="the texts to work on")
     options = parser.parse_args()
-    text_of = {str(path): path.read_text(encoding="utf-8", errors="replace") for path in options.documents}
+    text_of: dict[str, str] = {}
+    for path in options.documents:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        text_of |= parts(str(path), text, math.ceil(FEW / len(options.documents)))
 
     async with await mq9.connect(options.url, name="coordinator") as client:
         await client.mailbox_create(MAILBOX, desc="Results of the demo")
         await wait_for("begin")
         tasks = await hand_out(client, list(text_of), text_of)
-        tell(
-            "handed-out", f"{len(tasks)} tasks wait in three mailboxes; nobody is there yet", tasks=len(tasks)
-        )
+        waiting = f"{len(tasks)} tasks wait in three mailboxes; nobody is there yet"
+        tell("handed-out", waiting, documents=len(text_of))
         open_tasks = set(tasks)
         differing: list[str] = []
         done: Counter[str] = Counter()
