@@ -19,10 +19,14 @@ class Connection:
 
     def __init__(self) -> None:
         self.is_closed = False
+        self.unsubscribed: set[bytes] = set()
         self.replies: dict[bytes, Any] = {}
         self.order: list[bytes] = []
         self.writes = 0
         self._arrived = asyncio.Event()
+
+    def listens(self, subject: bytes) -> bool:
+        return not self.is_closed and subject not in self.unsubscribed
 
     def send_replies(self, replies: list[tuple[bytes, bytes]]) -> None:
         assert replies

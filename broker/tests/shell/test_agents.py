@@ -38,6 +38,9 @@ async def test_the_body_comes_back_byte_for_byte() -> None:
     class Raw:
         is_closed = False
 
+        def listens(self, subject: bytes) -> bool:
+            return True
+
         def send_replies(self, replies: list[tuple[bytes, bytes]]) -> None:
             raw.extend(reply for _, reply in replies)
 

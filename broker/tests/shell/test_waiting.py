@@ -242,6 +242,19 @@ async def test_a_connection_known_to_be_closed_takes_no_lease_even_before_the_sh
     assert broker.shell.waiting == 0
 
 
+async def test_an_inbox_taken_back_gets_no_lease() -> None:
+    broker, impatient, there = Broker(), Connection(), Connection()
+    broker.create("a")
+    given_up = broker.wait(impatient, "a", "g", **LEASED)
+    waiting = broker.wait(there, "a", "g", **LEASED)
+    impatient.unsubscribed.add(given_up)
+    broker.send("a")
+    message = there.replies[waiting]["messages"][0]
+    assert (message["msg_id"], message["delivery_count"]) == (0, 1)
+    assert impatient.replies == {}
+    assert broker.shell.waiting == 0
+
+
 async def test_waiting_holds_nothing_up_and_replies_of_one_read_go_out_together() -> None:
     broker, client = Broker(), Connection()
     broker.create("a")

@@ -396,6 +396,24 @@ async def test_everything_of_one_read_is_handled_in_order_before_the_pong() -> N
         ]
 
 
+async def test_a_connection_knows_what_it_listens_to() -> None:
+    async with serving() as served:
+        client = await served.client()
+        await client.ask(
+            b"SUB in.* 1\r\nSUB one 2\r\nUNSUB 2 1\r\nSUB > 3\r\nUNSUB 3\r\nSUB $mq9.AI.> 4\r\n"
+            b"PUB $mq9.AI.X in.1 1\r\na\r\n"
+        )
+        (connection,) = served.handler.connections
+        listened = [b"in.2", b"one", b"in", b"in.2.3", b"$mq9.AI.X"]
+        assert [connection.listens(subject) for subject in listened] == [True, True, False, False, False]
+        await client.ask(b"PUB $mq9.AI.X one 1\r\na\r\nUNSUB 1\r\n")
+        assert not any(map(connection.listens, listened))
+        await client.ask(b"SUB in.* 5\r\n")
+        assert connection.listens(b"in.2")
+        await client.close()
+        await eventually(lambda: not connection.listens(b"in.2"))
+
+
 async def test_replies_may_come_later_and_after_the_end() -> None:
     async with serving() as served:
         served.handler.answer = lambda _: None

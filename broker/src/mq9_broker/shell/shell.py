@@ -567,10 +567,12 @@ class Shell:
             waiters: list[Waiter] = []
             for group in groups:
                 for waiter in self._waiting.first_leased(address, group, count):
-                    if waiter.connection.is_closed:
-                        self._drop(waiter)
-                    else:
+                    # Who went away, or took the inbox back, gets no lease: the message would be hidden for
+                    # nobody.
+                    if waiter.connection.listens(waiter.reply_to):
                         waiters.append(waiter)
+                    else:
+                        self._drop(waiter)
             results = self._apply(now_ms, [waiter.command for waiter in waiters])
             done: set[str] = set()
             for waiter, (reply, effects) in zip(waiters, results, strict=True):

@@ -325,6 +325,12 @@ class Connection(asyncio.Protocol):
 
     # What the client gets.
 
+    def listens(self, subject: bytes) -> bool:
+        """Whether a reply to this subject would reach a subscription of this connection now."""
+        if self.is_closed or self._index is None or subject.startswith(REQUEST_PREFIX):
+            return False
+        return bool(self._index.match(subject))
+
     def send_replies(self, replies: list[Reply]) -> None:
         """Deliver replies to this connection's own matching subscriptions, and to nobody else."""
         index = self._index

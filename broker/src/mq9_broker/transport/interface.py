@@ -21,6 +21,9 @@ class ClientConnection(Protocol):
     def is_closed(self) -> bool:
         """Whether the connection has ended: replies to it go nowhere."""
 
+    def listens(self, subject: bytes) -> bool:
+        """Whether a reply to this subject would reach a subscription of this connection now."""
+
     def send_replies(self, replies: list[Reply]) -> None:
         """Deliver replies to this connection's own matching subscriptions, and to nobody else.
 

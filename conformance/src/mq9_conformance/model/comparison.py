@@ -66,6 +66,9 @@ class _Connection:
     def __init__(self) -> None:
         self.replies: list[bytes] = []
 
+    def listens(self, subject: bytes) -> bool:
+        return True
+
     def send_replies(self, replies: Iterable[tuple[bytes, bytes]]) -> None:
         self.replies += [reply for _, reply in replies]
 
