@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from mq9_broker.engine.segments import Segment
     count=st.integers(0, 1),
 )
 def test_a_run_renders_like_its_messages(first_id: int, payloads: list[bytes], count: int) -> None:
-    segment = Segment.run(b"key", 1_795_446_271_123, first_id, payloads, 0)
+    ids = range(first_id, first_id + len(payloads))
+    segment = Segment.run(b"key", 1_795_446_271_123, ids, msgspec.json.encode(payloads))
     same = middle(2, segment.create_ms)
     one_by_one = b",".join(message_json(m, same, count) for m in segment.messages if m is not None)
     rest = same[1:] + (b',"delivery_count":1}' if count else b"}")
@@ -29,10 +31,11 @@ def test_a_run_renders_like_its_messages(first_id: int, payloads: list[bytes], c
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
 def test_a_run_without_one_message_is_none_any_more(gone: int) -> None:
-    segment = Segment.run(b"key", 1, 7, [b"a", b"b", b"c"], 3)
+    segment = Segment.run(b"key", 1, range(7, 10), b'["YQ==","Yg==","Yw=="]')
+    assert [segment.get(i) for i in segment.ids] == [(7, b"", b"a"), (8, b"", b"b"), (9, b"", b"c")]
     assert segment.texts() == [b'"YQ=="', b'"Yg=="', b'"Yw=="']
     segment.take_out(gone)
-    assert segment.payloads is None
+    assert segment.run_json is None
     assert segment.live == 2
     assert segment.get(7 + gone) is None
     left = [(i, b"", p) for i, p in zip((7, 8, 9), (b"a", b"b", b"c"), strict=True) if i != 7 + gone]

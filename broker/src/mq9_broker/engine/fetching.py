@@ -307,7 +307,7 @@ def _take_all(lane: int, segment: Segment, cursor: int, batch: _Batch) -> int:
     before = len(batch.ids)
     same = middle(lane, segment.create_ms)
     start = segment.index_at_or_after(cursor)
-    if segment.payloads is not None:
+    if segment.run_json is not None:
         texts = segment.texts()[start : start + min(batch.room, 100)]
         ids = segment.ids[start : start + len(texts)]
         rest = same[1:] + (b',"delivery_count":1}' if batch.leased else b"}")

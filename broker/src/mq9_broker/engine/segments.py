@@ -4,10 +4,12 @@ A segment is written once; a second key beside it says which of its messages are
 the segment is written anew without them, so what is stored, and what a reader steps over, stays within twice
 the living messages.
 
-Most segments are runs: consecutive ids, and nothing but payloads. A run is stored and kept as its payloads;
-it becomes a list of messages only where somebody has to look at single ones.
+Most segments are runs: consecutive ids, and nothing but payloads. A run is stored and kept as the JSON array
+of its payloads in base64, of which a FETCH takes slices: a third more room, a third less work at FETCH. It
+becomes a list of messages only where somebody has to look at single ones.
 """
 
+from binascii import a2b_base64
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from struct import Struct
@@ -49,7 +51,7 @@ _HEADER: Final = Struct(">QIQ?")
 _encode = msgspec.msgpack.Encoder().encode
 _encode_json = msgspec.json.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple]).decode  # type: ignore[type-arg]
-_decode_run = msgspec.msgpack.Decoder(list[bytes]).decode
+_decode_run = msgspec.json.Decoder(list[bytes]).decode
 
 
 def is_expired(message: Message, now: int) -> bool:
@@ -73,7 +75,7 @@ class Segment:
         "ids",
         "key",
         "live",
-        "payloads",
+        "run_json",
         "size",
     )
 
@@ -89,27 +91,25 @@ class Segment:
         # None is gone here: `Segments` marks the gone ones afterwards.
         self.ids: Sequence[int] = [message[0] for message in messages]
         """Of all messages, gone ones included."""
-        self.payloads: Sequence[bytes] | None = None
-        """Of a run of which nothing is gone: all that is to be known of its messages but the ids."""
+        self.run_json: bytes | None = None
+        """Of a run of which nothing is gone: the JSON array of its payloads."""
         self._texts: list[bytes] | None = None
         self.live = len(messages)
         self.size = size
 
     @classmethod
-    def run(
-        cls, key: bytes, create_ms: int, first_id: int, payloads: Sequence[bytes], size: int
-    ) -> "Segment":
+    def run(cls, key: bytes, create_ms: int, ids: range, run_json: bytes) -> "Segment":
         """Messages with consecutive ids and nothing but payloads."""
         segment = cls.__new__(cls)
         segment.key = key
         segment.create_ms = create_ms
         segment.earliest_expiry = 0
         segment._messages = None
-        segment.ids = range(first_id, first_id + len(payloads))
-        segment.payloads = payloads
+        segment.ids = ids
+        segment.run_json = run_json
         segment._texts = None
-        segment.live = len(payloads)
-        segment.size = size
+        segment.live = len(ids)
+        segment.size = len(run_json)
         return segment
 
     @property
@@ -117,24 +117,24 @@ class Segment:
         """All messages; gone ones are None."""
         messages = self._messages
         if messages is None:
-            payloads = self.payloads or ()
+            payloads = _decode_run(self.run_json or b"[]")
             messages = self._messages = [
                 (i, b"", payload) for i, payload in zip(self.ids, payloads, strict=True)
             ]
         return messages
 
     def texts(self) -> list[bytes]:
-        """The payloads of a run as JSON strings of base64; made once for all who fetch them."""
+        """The payloads of a run as JSON strings."""
         texts = self._texts
         if texts is None:
-            # One call for all: base64 has no commas.
-            texts = self._texts = _encode_json(self.payloads)[1:-1].split(b",")
+            # Base64 has no commas.
+            texts = self._texts = (self.run_json or b"[]")[1:-1].split(b",")
         return texts
 
     def take_out(self, index: int) -> None:
         """Marks a message as gone."""
         self.messages[index] = None
-        self.payloads = self._texts = None
+        self.run_json = self._texts = None
         self.live -= 1
 
     def thin_out(self) -> None:
@@ -159,8 +159,8 @@ class Segment:
         """The message, None when it is gone or not in here."""
         index = self.index_at_or_after(msg_id)
         if index < len(self.ids) and self.ids[index] == msg_id:
-            if self._messages is None and self.payloads is not None:
-                return (msg_id, b"", self.payloads[index])
+            if self._messages is None:
+                return (msg_id, b"", a2b_base64(self.texts()[index][1:-1]))
             return self.messages[index]
         return None
 
@@ -197,7 +197,8 @@ class Segments:
             size = sum(map(len, payloads))
             if size <= SEGMENT_BYTES and not any(headers) and ids[-1] - ids[0] + 1 == len(ids):
                 key = mailbox.lane_prefixes[lane] + pack_u64(ids[0])
-                self._add(Segment.run(key, create_ms, ids[0], payloads, size))
+                run = Segment.run(key, create_ms, range(ids[0], ids[-1] + 1), _encode_json(payloads))
+                self._add(run)
                 return size
         total = 0
         start = 0
@@ -219,9 +220,10 @@ class Segments:
         self._remember(segment)
 
     def _put(self, segment: Segment) -> None:
-        payloads = segment.payloads
-        head = _HEADER.pack(segment.create_ms, segment.live, segment.earliest_expiry, payloads is not None)
-        content = _encode(payloads if payloads is not None else segment.messages)
+        content = segment.run_json
+        head = _HEADER.pack(segment.create_ms, segment.live, segment.earliest_expiry, content is not None)
+        if content is None:
+            content = _encode(segment.messages)
         self._store.put(segment.key + MESSAGES_SUFFIX, head + content)
 
     def _remember(self, segment: Segment) -> None:
@@ -240,12 +242,13 @@ class Segments:
             value = self._store.get(key + MESSAGES_SUFFIX)
             if value is None:
                 raise LookupError(f"store has no messages under {key.hex()}, only marks of gone ones")
-        create_ms, _, earliest_expiry, is_run = _HEADER.unpack_from(value)
-        content = memoryview(value)[_HEADER.size :]
+        create_ms, count, earliest_expiry, is_run = _HEADER.unpack_from(value)
+        content = value[_HEADER.size :]
         if is_run:
-            segment = Segment.run(key, create_ms, first_id_of(key), _decode_run(content), len(value))
+            first_id = first_id_of(key)
+            segment = Segment.run(key, create_ms, range(first_id, first_id + count), content)
         else:
-            segment = Segment(key, create_ms, earliest_expiry, _decode(content), len(value))
+            segment = Segment(key, create_ms, earliest_expiry, _decode(content), len(content))
         marks = self._store.get(key + GONE_SUFFIX)
         if marks is not None:
             gone = int.from_bytes(marks, "little")

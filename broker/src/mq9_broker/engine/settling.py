@@ -93,7 +93,7 @@ def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: list[
         # As many as follow each other in the segment too are one run.
         index = segment.index_at_or_after(ids[position])
         count = min(len(ids) - position, len(segment.ids) - index)
-        if segment.payloads is not None and ids[position + count - 1] - ids[position] + 1 == count:
+        if segment.run_json is not None and ids[position + count - 1] - ids[position] + 1 == count:
             _confirm_run(state, mailbox, group, lane, ids[position : position + count])
             position += count
             continue
