@@ -326,6 +326,23 @@ class Segments:
                 return lane, *found
         return None
 
+    def segment_of(self, mailbox: "Mailbox", msg_id: int, now: int) -> tuple[int, Segment] | None:
+        """Like `locate`, without the message."""
+        for lane in (2, 1, 0):
+            if msg_id > mailbox.last_ids[lane]:
+                continue
+            segment = self.floor(mailbox, lane, msg_id)
+            if segment is None:
+                continue
+            if segment.run_json is not None:
+                if msg_id in segment.ids:
+                    return lane, segment
+                continue
+            message = segment.get(msg_id)
+            if message is not None and not is_expired(message, now):
+                return lane, segment
+        return None
+
     def remove(self, mailbox: "Mailbox", lane: int, ids: list[int]) -> list[Message]:
         """Takes messages out of the store; ``ids`` ascend. Returns those that were there."""
         removed: list[Message] = []

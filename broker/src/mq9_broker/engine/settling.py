@@ -85,11 +85,11 @@ def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: list[
     """Confirms messages that no record hides; ``ids`` ascend."""
     position = 0
     while position < len(ids):
-        found = state.segments.locate(mailbox, ids[position], state.now)
+        found = state.segments.segment_of(mailbox, ids[position], state.now)
         if found is None:
             position += 1
             continue
-        lane, segment, _ = found
+        lane, segment = found
         # As many as follow each other in the segment too are one run.
         index = segment.index_at_or_after(ids[position])
         count = min(len(ids) - position, len(segment.ids) - index)
