@@ -8,7 +8,7 @@ from typing import Final
 
 PROTOCOL_VERSION: Final = "1.0"
 """The version of the protocol that the broker speaks."""
-SUBJECT_PREFIX: Final = "$mq9.AI.".encode()
+SUBJECT_PREFIX: Final = b"$mq9.AI."
 """Every request goes to a subject that starts with this."""
 DEFAULT_PORT: Final = 4222
 """Where NATS clients look for a broker."""

@@ -29,11 +29,15 @@ def msg_ack(address: bytes, body: models.AckRequest) -> commands.MsgAck | None:
     msg_id = None if body.msg_id is UNSET else body.msg_id
     if msg_id is not None and not 0 <= msg_id <= 9223372036854775807:
         return None
-    msg_ids = () if body.msg_ids is UNSET else tuple(body.msg_ids)
-    if not 1 <= len(msg_ids) <= 1000:
-        return None
-    if msg_ids and (min(msg_ids) < 0 or max(msg_ids) > 9223372036854775807):
-        return None
+    msg_ids: tuple[int, ...] = ()
+    if body.msg_ids is not UNSET:
+        msg_ids = tuple(body.msg_ids)
+        if not 1 <= len(msg_ids) <= 1000:
+            return None
+        if min(msg_ids) < 0:
+            return None
+        if max(msg_ids) > 9223372036854775807:
+            return None
     if body.mail_address is not UNSET and body.mail_address.encode() != address:
         return None
     if not msg_ids and msg_id is None:
@@ -99,7 +103,9 @@ def msg_nack(address: bytes, body: models.NackRequest) -> commands.MsgNack | Non
     msg_ids = tuple(body.msg_ids)
     if not 1 <= len(msg_ids) <= 1000:
         return None
-    if msg_ids and (min(msg_ids) < 0 or max(msg_ids) > 9223372036854775807):
+    if min(msg_ids) < 0:
+        return None
+    if max(msg_ids) > 9223372036854775807:
         return None
     lease_id = body.lease_id
     if lease_id is UNSET:
@@ -144,7 +150,9 @@ def msg_renew(address: bytes, body: models.RenewRequest) -> commands.MsgRenew | 
     msg_ids = tuple(body.msg_ids)
     if not 1 <= len(msg_ids) <= 1000:
         return None
-    if msg_ids and (min(msg_ids) < 0 or max(msg_ids) > 9223372036854775807):
+    if min(msg_ids) < 0:
+        return None
+    if max(msg_ids) > 9223372036854775807:
         return None
     lease_id = body.lease_id
     if lease_id is UNSET:
