@@ -378,6 +378,34 @@ def test_a_mistake_is_named_with_its_line(
     )
 
 
+VECTORS = "vectors/class.import.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("operation: class.import", "operation: class.improt", 1, "operation"),
+        (
+            "$repeat: a, times",
+            "$repeat: a, tims",
+            5,
+            "a' does not suit $repeat; expected {$repeat: ab, times: 128}",
+        ),
+        ("$repeat: a, times: 19", "$repeat: aa, times: 1000000", 5, "does not suit $repeat"),
+        ("$nest: 3", "$nest: 300", 5, "does not suit $nest"),
+        ("$each:", "$eech:", 5, "unknown short form '$eech' (did you mean '$each'?)"),
+        ("covers: [A-001]", "covers: [A-009]", 4, "unknown requirement 'A-009'"),
+        ("code: unavailable}}\n    result", "kode: unavailable}}\n    rezult", 8, "unknown key 'rezult'"),
+        ("id: import-short-forms", "id: x", 3, "vector 'x' is there already"),
+    ],
+)
+def test_mistakes_in_the_files_of_vectors(
+    mistakes: Mistakes, old: str, new: str, line: int, message: str
+) -> None:
+    messages = mistakes(VECTORS, old, new)
+    assert any(message in text and f"{VECTORS}:{line}:" in text for text in messages), messages
+
+
 def test_several_mistakes_come_at_once(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy_copy)
     for file, old, new in (

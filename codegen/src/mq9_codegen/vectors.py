@@ -13,6 +13,7 @@ from mq9_codegen.problems import Path, Problem, nearest, shown
 from mq9_codegen.source import Document
 
 _LONGEST = 1_000_000
+_DEEPEST = 200
 
 
 @dataclass
@@ -102,6 +103,7 @@ def _numbers(value: Any) -> range:
 
 def _repeat(form: Mapping[str, Any]) -> str:
     text, times = _only(form, "$repeat", "times")
+    _count(len(_text(text)) * _count(times))
     return _text(text) * _count(times)
 
 
@@ -123,7 +125,9 @@ def _each(form: Mapping[str, Any]) -> list[str]:
 def _nest(form: Mapping[str, Any]) -> list[Any]:
     (depth,) = _only(form, "$nest")
     result: list[Any] = []
-    for _ in range(min(_count(depth), 1000) - 1):
+    if _count(depth) > _DEEPEST:
+        raise ValueError
+    for _ in range(depth - 1):
         result = [result]
     return result
 
