@@ -98,7 +98,7 @@ def problems_of(folder: Path) -> list[str]:
 
 def test_mistakes_in_them_name_their_own_file(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy_copy)
-    (toy_copy / "vectors").mkdir()
+    (toy_copy / "vectors").mkdir(exist_ok=True)
     file = toy_copy / "vectors" / "yield.lambda.yaml"
     file.write_text(MORE.format(covers="NO-999"), "utf-8")
     found = problems_of(Path())
@@ -110,7 +110,7 @@ def test_mistakes_in_them_name_their_own_file(toy_copy: Path, monkeypatch: pytes
 
 def test_the_file_has_the_name_of_a_known_operation(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy_copy)
-    (toy_copy / "vectors").mkdir()
+    (toy_copy / "vectors").mkdir(exist_ok=True)
     text = MORE.format(covers="NO-999")
     (toy_copy / "vectors" / "other.yaml").write_text(text, "utf-8")
     assert "vectors/other.yaml:2: is 'yield.lambda'; expected the file name yield.lambda.yaml" in problems_of(
