@@ -153,6 +153,7 @@ async def compare(rounds: int, messages: int) -> dict[str, object]:
                     figures["server_us"].values.append(load.server_us)
                     figures["server_share"].values.append(load.server_share)
                     figures["generator_share"].values.append(load.generator_share)
+                    figures["others_share"].values.append(load.others_share)
                     latency = "latency" if key == "send" else "cycle"
                     for percentile in ("p50_ms", "p99_ms"):
                         figures[percentile].values.append(load.figures[f"{latency}_{percentile}"])

@@ -22,9 +22,9 @@ WAITING = 1000
 CENTURY_S = 3_000_000_000
 HOUR_MS = 3_600_000
 LIMIT = 2.0
-"""The time of a good run (the 10th percentile: the median is too much at the mercy of a busy machine) may be
-this many times that of the case with nothing in the way before it counts as not flat: room for cache misses in
-a mailbox of a million messages, none for work that grows with it."""
+"""The time of a good run (10th percentile: the median is too much at the mercy of a busy machine) may be this
+many times that of the case with nothing in the way before it counts as not flat: room for cache misses in a
+mailbox of a million messages, none for work that grows with it."""
 KINDS: dict[str, dict[str, object]] = {
     "leased": {"lease_ms": HOUR_MS, "settle": "ack-ids"},
     "plain": {"settle": "ack-last"},

@@ -201,6 +201,20 @@ class Load:
     def server_share(self) -> float:
         return float(self.figures["server_cpu_s"]) / float(self.figures["seconds"])
 
+    @property
+    def others_share(self) -> float:
+        """CPU of all other processes meanwhile: what was missing for this measurement."""
+        own = float(self.figures["server_cpu_s"]) + float(self.figures["generator_cpu_s"])
+        return max(0.0, float(self.figures["machine_cpu_s"]) - own) / float(self.figures["machine_s"])
+
+
+def _machine_cpu_s() -> float:
+    """CPU time of all processes since the machine started."""
+    user, nice, system, _, _, interrupt, soft_interrupt, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + interrupt + soft_interrupt) / os.sysconf("SC_CLK_TCK")
+
 
 async def run_load(server: Server, mode: str, **options: object) -> Load:
     """Run the generator: `total=5` becomes `--total 5`, `refill=True` becomes `--refill`.
@@ -221,6 +235,7 @@ async def run_load(server: Server, mode: str, **options: object) -> Load:
         arguments.append("--" + name.replace("_", "-"))
         if value is not True:
             arguments.append(str(value))
+    began, machine_before = time.monotonic(), _machine_cpu_s()
     process = await asyncio.create_subprocess_exec(
         str(compile_generator()), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -231,6 +246,7 @@ async def run_load(server: Server, mode: str, **options: object) -> Load:
         await process.wait()
         raise BenchmarkError(f"natsload {' '.join(arguments)}: hangs") from None
     figures = json.loads(output) if output.startswith(b"{") else {}
+    figures |= {"machine_s": time.monotonic() - began, "machine_cpu_s": _machine_cpu_s() - machine_before}
     if process.returncode != 0:
         why = figures.get("first_error") or errors.decode(errors="replace").strip()
         raise BenchmarkError(
