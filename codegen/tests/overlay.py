@@ -33,7 +33,7 @@ def _prose(value: Any, key: str = "") -> Any:
 
 
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text("utf-8"))
+    return yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader)
 
 
 def _translate(text: str) -> str:
@@ -78,4 +78,5 @@ def overlay(real: Path, toy: Path, out: Path) -> Path:
 
 
 def _write(path: Path, data: Any) -> None:
-    path.write_text(yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=1000), "utf-8")
+    text = yaml.dump(data, Dumper=yaml.CSafeDumper, allow_unicode=True, sort_keys=False, width=1000)
+    path.write_text(text, "utf-8")

@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mq9_codegen.load import Sources, load, shown_path
 from mq9_codegen.model import Spec
 from mq9_codegen.policy import check_policy, check_requirements
 from mq9_codegen.problems import Problem, SpecError, nearest
-from mq9_codegen.render import MARK, owned, plain, render
+from mq9_codegen.render import MARK, owned, plain, render, to_yaml
 from mq9_codegen.resolve import Resolver
 from mq9_codegen.target import BUILT_IN, Target, find_targets, load_target
 
@@ -206,10 +207,14 @@ def lint(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compact(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items() if item not in (None, "", [], {})}
+    return [_compact(item) for item in value] if isinstance(value, list) else value
+
+
 def explain(options: argparse.Namespace) -> int:
     """Shows the resolved model of an operation."""
-    import yaml  # noqa: PLC0415 - only here
-
     spec_folder, _, folders = _places(options)
     spec = read_spec(spec_folder)
     names = [operation.name for operation in spec.operations]
@@ -225,8 +230,9 @@ def explain(options: argparse.Namespace) -> int:
             ]
         )
     subject = spec if options.operation == "spec" else spec.operation(options.operation)
-    content = plain(subject)
-    print(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120), end="")
+    content = _compact(plain(subject))
+    print("# None, empty texts and empty lists are left out here; a template sees them.")
+    print(to_yaml(content))
     if options.target and options.operation != "spec":
         from mq9_codegen.render import Renderer  # noqa: PLC0415 - only here
 

@@ -396,7 +396,7 @@ def to_yaml(value: Any, level: int = 0) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The model, or a part of it, as plain mappings and lists, without what says nothing."""
+    """The model, or a part of it, as plain mappings and lists."""
     if is_dataclass(value) and not isinstance(value, type):
         pairs = ((f.name, getattr(value, f.name), f) for f in fields(value))
         return {name: plain(item) for name, item, _ in pairs}
