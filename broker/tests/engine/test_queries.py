@@ -8,6 +8,7 @@ import pytest
 
 from mq9_broker._generated.commands import MsgQuery
 from mq9_broker.engine import EngineLimits
+from mq9_broker.engine.keys import SEGMENT
 
 from .bench import BOX, START_MS, Bench, EngineError, contents, ids, opened
 
@@ -153,7 +154,7 @@ def test_payloads_of_deleted_messages_do_not_stay(bench: Bench) -> None:
 
 def test_large_messages_are_kept_apart(bench: Bench) -> None:
     bench.apply(*[(BOX.encode(), 2, b"", b"x" * 50_000, None)] * 10)
-    values = [value for key, value in contents(bench.store).items() if key[9:10] == b"m"]
+    values = [value for key, value in contents(bench.store).items() if key[9:10] == SEGMENT]
     assert len(values) >= 5
     assert bench.query() == list(range(10))
 

@@ -19,19 +19,21 @@ OUTBOX: Final = b"X"
 AGENT: Final = b"N"
 AGENT_BY_MAILBOX: Final = b"B"
 
-# Below a mailbox's prefix.
+# Below a mailbox's prefix. SEGMENT stands right behind FIXED, and CONFIRMED right behind GROUP: a look for the
+# last key at or before a place in them ends there, at a key that is never deleted. Else a store on disk would
+# step over everything that was ever deleted of a kind with much coming and going, of LEASE say.
 FIXED: Final = b"b"
-STATE: Final = b"s"
+SEGMENT: Final = b"c"
+EVICTABLE: Final = b"e"
 GROUP: Final = b"g"
+CONFIRMED: Final = b"i"
+COMPACTION: Final = b"k"
 LEASE: Final = b"l"
 REDELIVERY: Final = b"r"
-CONFIRMED: Final = b"c"
-SEGMENT: Final = b"m"
-DEDUP: Final = b"u"
-COMPACTION: Final = b"k"
+STATE: Final = b"s"
 MAILBOX_TIMER: Final = b"t"
-MAILBOX_CLEANING: Final = b"h"
-EVICTABLE: Final = b"e"
+DEDUP: Final = b"u"
+MAILBOX_CLEANING: Final = b"w"
 
 LANE_BYTES: Final = (b"\x00", b"\x01", b"\x02")
 #: After all keys of the form prefix + number.

@@ -140,6 +140,8 @@ def _group_view(state: "State", mailbox: Mailbox, group: Group) -> dict[str, Any
 def _open(state: "State", mailbox: Mailbox, group: Group, lane: int, cursor: int) -> int:
     """Messages from ``cursor`` on that are not confirmed."""
     count = 0
+    if cursor > mailbox.last_ids[lane]:
+        return 0
     segment = state.segments.floor(mailbox, lane, cursor)
     if segment is not None and first_id_of(segment.key) < cursor:
         count += _open_in(state, group, lane, segment, cursor)
