@@ -91,6 +91,16 @@ def test_payload_from_argument_file_and_standard_input(cli: Cli, box: str, tmp_p
     assert cli.raw == blob
 
 
+def test_payload_may_stand_behind_options(cli: Cli, box: str, tmp_path: Path) -> None:
+    (tmp_path / "payload").write_bytes(b"x")
+    assert cli("send", box, "--priority", "urgent", "hello") == "0\n"
+    assert cli("send", "--key", "k", box, "--ttl", "60", "--", "--hello") == "1\n"
+    assert [message["payload"] for message in cli.json("query", box)] == ["hello", "--hello"]
+    cli("send", box, "--file", str(tmp_path / "payload"), "hello", code=2)
+    cli("send", box, "--priority", "urgent", "two", "words", code=2)
+    assert len(cli.json("query", box)) == 2
+
+
 def test_all_options_of_send_travel(cli: Cli, box: str) -> None:
     cli(
         *(

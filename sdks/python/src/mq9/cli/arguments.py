@@ -165,6 +165,20 @@ def _operation(
             _add(parser, option, positional=False)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes the payload of `send` behind options too; argparse does so only in newer versions of Python."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, rest = super().parse_known_args(args, namespace)
+        words = rest[1:] if rest[:1] == ["--"] else rest
+        missing = getattr(found, "text", "") is None
+        if missing and words and (words[0] in ("", "-") or words != rest or words[0][0] != "-"):
+            if found.file is not None:
+                self.error("argument PAYLOAD: not allowed with argument --file")
+            found.text, rest = words[0], words[1:]
+        return found, rest
+
+
 def _common() -> argparse.ArgumentParser:
     """Options that every command takes, before or behind its name."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -187,7 +201,7 @@ def _common() -> argparse.ArgumentParser:
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     common = _common()
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="mq9",
         description="Asynchronous messaging for software agents.",
         epilog=_EPILOG,
