@@ -146,7 +146,13 @@ def _bounds(kind: Type, bounds: Bounds, optional: bool) -> JsonSchema:
 
 
 def member_schema(
-    body: JsonSchema, nullable: bool, doc: str, default: Any, has_default: bool, options: Options
+    body: JsonSchema,
+    nullable: bool,
+    doc: str,
+    default: Any,
+    has_default: bool,
+    options: Options,
+    deprecated: str = "",
 ) -> JsonSchema:
     """The schema of a member of an object, with what stands around its type."""
     if nullable and options.nullable:
@@ -156,6 +162,8 @@ def member_schema(
             body = {**body, "type": [body["type"], "null"]}
     if has_default:
         body = {**body, "default": default}
+    if deprecated and options.docs:
+        body, doc = {**body, "deprecated": True}, f"{doc} Deprecated: {deprecated}".lstrip()
     return {**body, "description": doc} if doc and options.docs else body
 
 
@@ -175,7 +183,13 @@ def fields_schema(
             # Another broker sends plain text here; only the sibling field says which.
             body.pop("contentEncoding", None)
         properties[field.name] = member_schema(
-            body, not field.required, field.doc, field.default, field.has_default, options
+            body,
+            not field.required,
+            field.doc,
+            field.default,
+            field.has_default,
+            options,
+            field.deprecated,
         )
     result: JsonSchema = {"type": "object", "properties": properties}
     if doc and options.docs:
@@ -216,6 +230,8 @@ def request_schema(operation: Operation, options: Options = Options()) -> JsonSc
     result = body_schema(operation.body_fields, operation, options)
     if options.docs:
         result = {"description": f"The body of {operation.name}; empty means {{}}.", **result}
+        if operation.deprecated:
+            result["deprecated"] = True
     conditions = [_rule_schema(rule, operation) for rule in operation.rules] if options.bounds else []
     conditions = [condition for condition in conditions if condition]
     if len(conditions) == 1:
@@ -255,7 +271,15 @@ def parameter_schema(parameter: Parameter, options: Options) -> JsonSchema:
         body: JsonSchema = {}
     else:
         body = type_schema(parameter.type, options, parameter.bounds, optional)
-    return member_schema(body, optional, parameter.doc, parameter.default, parameter.has_default, options)
+    return member_schema(
+        body,
+        optional,
+        parameter.doc,
+        parameter.default,
+        parameter.has_default,
+        options,
+        parameter.deprecated,
+    )
 
 
 def _rule_schema(rule: Rule, operation: Operation) -> JsonSchema:
@@ -289,7 +313,9 @@ def headers_schema(operation: Operation, options: Options = Options()) -> JsonSc
             body["pattern"] = "^[0-9]{1,19}$"
         elif header.encoding == "text" and parameter.bounds.max_bytes:
             body["x-max-bytes"] = parameter.bounds.max_bytes
-        properties[header.name] = {**body, "description": parameter.doc} if options.docs else body
+        properties[header.name] = member_schema(
+            body, False, parameter.doc, None, False, options, parameter.deprecated
+        )
     return {
         "description": f"Headers of {operation.name}, all optional; any others are kept and handed back.",
         "type": "object",
