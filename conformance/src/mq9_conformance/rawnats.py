@@ -253,7 +253,7 @@ class RawOperations:
         }
         request = self._spec.request(operation, sent)
         head = frames.header_block(request.headers) if request.headers else b""
-        wait_ms = args.get("max_wait_ms", 500) if method == "fetch" else 0
+        wait_ms = args.get(operation.timeout_adds, operation.timeout_adds_ms) if operation.timeout_adds else 0
         extra = wait_ms / 1000 if isinstance(wait_ms, (int, float)) and not isinstance(wait_ms, bool) else 0.0
         (future,) = self._client.start_requests([(request.subject, head, request.payload)])
         if options.began:

@@ -56,6 +56,10 @@ class Operation:
     result: Any
     vectors: list[dict[str, Any]]
     retry: str
+    timeout_adds: str | None
+    """The parameter in milliseconds by which a reply may come later."""
+    timeout_adds_ms: int
+    """Its default."""
 
     @property
     def has_body(self) -> bool:
@@ -232,6 +236,7 @@ def _operation(data: Mapping[str, Any]) -> Operation:
             spread=bool(item.get("spread", False)),
             optional=bool(item.get("optional", False)),
         )
+    timeout_adds = data.get("timeout_adds")
     return Operation(
         name=str(data["operation"]),
         method=str(data["method"]),
@@ -242,4 +247,6 @@ def _operation(data: Mapping[str, Any]) -> Operation:
         result=data.get("result"),
         vectors=list(data.get("vectors") or []),
         retry=str(data["retry"]),
+        timeout_adds=timeout_adds,
+        timeout_adds_ms=int(data["parameters"][timeout_adds].get("default", 0)) if timeout_adds else 0,
     )

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from mq9_broker._generated import limits
+
 
 class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of every mailbox and of replies; replicas must agree on them."""
@@ -14,7 +16,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Delayed messages of one mailbox; 0 = unlimited."""
     max_dedup_ids: int = 0
     """Remembered dedup-ids of one mailbox; 0 = unlimited."""
-    max_groups: int = 1_000
+    max_groups: int = limits.MAX_GROUPS
     """Consumer groups of one mailbox; 0 = unlimited."""
-    max_reply: int = 1_048_576
+    max_reply: int = limits.MAX_REPLY
     """Bytes after which a reply with several items ends; one item always fits."""

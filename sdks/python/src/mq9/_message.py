@@ -102,7 +102,7 @@ class MessageBase:
         """Gives this message back to its consumer group, unless another consumer holds it by now.
 
         Args:
-            delay_ms: Milliseconds until it comes again, 0 to 86400000.
+            delay_ms: Milliseconds until it comes again, bounded as in `Client.nack`.
             timeout: Seconds to wait for the reply; default: the client's.
 
         Raises:
@@ -125,7 +125,8 @@ class MessageBase:
         `consume` does so by itself while a handler runs.
 
         Args:
-            lease_ms: Milliseconds from now, 0 to 43200000; default: the lease that it was delivered under.
+            lease_ms: Milliseconds from now, bounded as in `Client.renew`; default: the lease that it came
+                under.
             timeout: Seconds to wait for the reply; default: the client's.
 
         Returns:

@@ -11,13 +11,14 @@ from typing import Any
 
 from mq9._client import Client, connect
 from mq9._encode import invalid
+from mq9._generated import constants, validators
 from mq9._generated.models import Message
 from mq9.cli.arguments import arguments_of, connection
 from mq9.cli.output import Output
 
-_FOLLOW_LEASE_MS = 30000
+_FOLLOW_LEASE_MS = constants.CONSUME_LEASE_MS
 _FOLLOW_WAIT_MS = 30000
-_PAGE = 1000
+_PAGE = validators.QUERY_LIMIT.high
 
 
 async def run(options: Any) -> int:
