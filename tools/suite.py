@@ -72,6 +72,7 @@ STAGES = [
     pytest_stage("conformance-runner", "conformance/tests"),
     pytest_stage("sdk-python", "sdks/python/tests"),
     pytest_stage("repository", "tests", timeout=600),
+    pytest_stage("bench", "bench/tests", needs=["cc"], timeout=300),
     Stage(
         "sdk-python-3.10-to-3.13",
         ["python", "tools/tox_all.py", str(REPORTS)],
