@@ -19,8 +19,8 @@ OUTBOX: Final = b"X"
 AGENT: Final = b"N"
 AGENT_BY_MAILBOX: Final = b"B"
 
-# Below a mailbox's prefix. SEGMENT stands right behind FIXED, and CONFIRMED right behind GROUP: a look for the
-# last key at or before a place in them ends there, at a key that is never deleted. Else a store on disk would
+# Below a mailbox's prefix. SEGMENT stands right behind FIXED, and CONFIRMED right behind GROUP: looking for
+# the last key at or before a place in them ends there, at a key that is never deleted. Else a store on disk would
 # step over everything that was ever deleted of a kind with much coming and going, of LEASE say.
 FIXED: Final = b"b"
 SEGMENT: Final = b"c"
