@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import flat
 import report
 from harness import (
+    MQ9,
     BenchmarkError,
     Load,
     Mq9Broker,
@@ -99,7 +100,7 @@ async def measure_mq9(server: Mq9Broker, messages: int) -> dict[str, Load]:
     client = await server.connect()
     try:
         address = str((await mq9_request(client, "MAILBOX.CREATE", {}))["mail_address"])
-        subject = f"$mq9.AI.MSG.SEND.{address}"
+        subject = f"{MQ9}MSG.SEND.{address}"
         loads = {
             "send": await run_load(
                 server, "request", subject=subject, window=WINDOW, id_field="msg_id", **common

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from harness import Mq9Broker, mq9_request, run_load
+from harness import MQ9, Mq9Broker, mq9_request, run_load
 
 GROUP = "bench"
 CYCLES = 300
@@ -40,7 +40,7 @@ class Mailbox:
 
     async def send(self, count: int, *headers: str) -> None:
         options = {"header": "\r\n".join(headers)} if headers else {}
-        subject = f"$mq9.AI.MSG.SEND.{self.address}"
+        subject = f"{MQ9}MSG.SEND.{self.address}"
         await run_load(self.broker, "request", subject=subject, total=count, **options)
 
     async def take(self, count: int, settle: str, **options: object) -> None:
@@ -55,7 +55,7 @@ class Mailbox:
         await run_load(self.broker, "fetch", total=count, settle=settle, **fixed, **options)
 
     async def delete(self, count: int) -> None:
-        subject = f"$mq9.AI.MSG.DELETE.{self.address}.{{n}}"
+        subject = f"{MQ9}MSG.DELETE.{self.address}.{{n}}"
         await run_load(self.broker, "request", subject=subject, total=count, size=0)
 
 

@@ -23,12 +23,18 @@ import nats
 from nats.aio.client import Client
 from typing_extensions import Self
 
+from mq9_broker._generated import SUBJECT_PREFIX
+
 BENCH = Path(__file__).resolve().parent
 BUILD = BENCH.parent / "build"
 SCRIPTS = Path(sys.executable).parent
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0
+
+
+MQ9 = SUBJECT_PREFIX.decode()
+"""What every subject of mq9 begins with."""
 
 
 class BenchmarkError(Exception):
@@ -260,7 +266,7 @@ async def mq9_request(
 ) -> dict[str, Any]:
     """One mq9 operation, e.g. `MAILBOX.CREATE`; raises BenchmarkError when the reply is an error."""
     payload = json.dumps(body).encode() if body else b""
-    reply = json.loads((await client.request(f"$mq9.AI.{operation}", payload, timeout=30)).data)
+    reply = json.loads((await client.request(f"{MQ9}{operation}", payload, timeout=30)).data)
     if reply["error"]:
         raise BenchmarkError(f"{operation}: {reply['error']}")
     return dict(reply)

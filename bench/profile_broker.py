@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from compare import BATCH, CONNECTIONS, WINDOW
-from harness import BENCH, BUILD, BenchmarkError, Load, Mq9Broker, mq9_request, run_load
+from harness import BENCH, BUILD, MQ9, BenchmarkError, Load, Mq9Broker, mq9_request, run_load
 
 
 class SampledBroker(Mq9Broker):
@@ -34,7 +34,7 @@ LOADS = ("send", "workers", "readers")
 
 async def _load(broker: Mq9Broker, address: str, name: str, messages: int) -> Load:
     if name == "send":
-        subject = f"$mq9.AI.MSG.SEND.{address}"
+        subject = f"{MQ9}MSG.SEND.{address}"
         return await run_load(
             broker, "request", subject=subject, window=WINDOW, total=messages, connections=CONNECTIONS
         )
