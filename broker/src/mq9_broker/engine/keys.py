@@ -20,8 +20,8 @@ AGENT: Final = b"N"
 AGENT_BY_MAILBOX: Final = b"B"
 
 # Below a mailbox's prefix. SEGMENT stands right behind FIXED, and CONFIRMED right behind GROUP: looking for
-# the last key at or before a place in them ends there, at a key that is never deleted. Else a store on disk would
-# step over everything that was ever deleted of a kind with much coming and going, of LEASE say.
+# the last key at or before a place in them ends there, at a key that is never deleted. Else a store on disk
+# would step over all that was ever deleted of a kind with much coming and going, of LEASE say.
 FIXED: Final = b"b"
 SEGMENT: Final = b"c"
 EVICTABLE: Final = b"e"
