@@ -132,6 +132,7 @@ def change(folder: Path, file: str, old: str, new: str) -> None:
             "breaking",
             "check_order",
         ),
+        ("mq9.yaml", "licence: Apache-2.0", "licence: Apache-2.0\nchecks: [operations]", "docs", "checks"),
         ("mq9.yaml", 'title: "Toy', 'title: "The toy', "docs", "title"),
     ],
 )
@@ -146,6 +147,20 @@ def test_a_change_is_found_and_classified(
     assert any(where.startswith(path) and what == kind for where, what in found), found
     assert len(changes) == 1
     assert str(changes[0]).startswith(kind)
+
+
+@pytest.mark.parametrize(
+    "name", ["text", "doc", "max", "summary", "deprecated", "version", "default", "optional"]
+)
+def test_a_parameter_may_be_called_like_a_key(toy_copy: Path, name: str) -> None:
+    """What stands below `parameters` is a name, whatever it is called."""
+    line = f"  {name}: {{type: id, in: body, optional: true, doc: X.}}\n"
+    change(toy_copy, IMPORT, "  ratio: {", line + "  ratio: {")
+    problems: list[object] = []
+    old, new = load(TOY, problems), load(toy_copy, problems)  # type: ignore[arg-type]
+    assert not problems
+    assert [one.kind for one in compare(old, new)] == ["additive"]
+    assert [one.kind for one in compare(new, old)] == ["breaking"]
 
 
 def test_moving_things_changes_nothing(toy_copy: Path) -> None:

@@ -33,9 +33,10 @@ _DOCS = {
     "checks",
     "version",
     "covers",
-    "text",
     "by",
 }
+_NAMES = {"parameters", "fields", "reply", "values", "codes", "kinds", "scalars", "enums", "objects", "sent"}
+_NAMES |= {"dead_letter", "retry_classes", "body_constants", "when"}
 _UPPER = {"max", "max_length", "max_bytes", "max_items"}
 _LOWER = {"min", "min_length", "min_bytes", "min_items"}
 
@@ -114,32 +115,22 @@ class _Differ:
         )
 
     def _classify(self, path: DataPath, old: Any, new: Any) -> tuple[str, str]:
-        key, top = str(path[-1]), str(path[0])
-        added, removed = old is _MISSING, new is _MISSING
-        if "vectors" in path[:1] or key in ("vectors",):
+        key, parent = str(path[-1]), str(path[-2]) if len(path) > 1 else ""
+        if path[0] == "vectors":
             return DOCS, "examples and checks"
-        if "requirements" in path[:1]:
+        if path[0] == "requirements":
             return self._requirement(path, old, new)
-        if (
-            key in _DOCS
-            and not (self.file == "errors" and key == "text")
-            and not (self.file == "types" and key == "text")
-        ):
-            return DOCS, ""
-        if key == "deprecated":
-            return ADDITIVE, ""
-        if (top == "parameters" and self.file == "operation") or (
-            top in ("connect", "consume") and "parameters" in path
-        ):
-            pass
-        if key in _UPPER | _LOWER:
-            return self._bound(key, old, new)
-        by_shape = self._by_shape(path, old, new, added, removed)
-        if by_shape:
-            return by_shape
-        if removed:
-            return BREAKING, "it is relied on"
-        return BREAKING, ""
+        # Below these keys stand names that the protocol gives; a parameter may be called `text` or `max`.
+        is_name = parent in _NAMES or (self.file == "limits" and len(path) == 1)
+        if not is_name:
+            if key in _DOCS or (key.startswith("#") and parent in _DOCS):
+                return DOCS, ""
+            if key == "deprecated":
+                return ADDITIVE, ""
+            if key in _UPPER | _LOWER:
+                return self._bound(key, old, new)
+        found = self._by_shape(path, old, new, old is _MISSING, new is _MISSING)
+        return found or (BREAKING, "it is relied on" if new is _MISSING else "")
 
     def _by_shape(
         self, path: DataPath, old: Any, new: Any, added: bool, removed: bool
