@@ -226,6 +226,19 @@ def test_cleaning_goes_in_bounded_steps() -> None:
     assert sum(bench.engine._state.mailboxes[BOX.encode()].live) == 0
 
 
+def test_cleaning_of_scattered_messages_stops_sooner() -> None:
+    bench = Bench(MemoryStore())
+    bench.create()
+    for _ in range(CLEANING_STEPS):
+        bench.apply(*[(BOX.encode(), 2, b"", b"x", SendOptions(ttl_s=ttl)) for ttl in (1, 9, 9)])
+    bench.now += 2_000
+    bench.apply()
+    left = sum(bench.engine._state.mailboxes[BOX.encode()].live)
+    assert CLEANING_STEPS // 32 < 3 * CLEANING_STEPS - left < CLEANING_STEPS // 8
+    bench.settle()
+    assert sum(bench.engine._state.mailboxes[BOX.encode()].live) == 2 * CLEANING_STEPS
+
+
 def test_opening_a_store_reads_next_to_nothing() -> None:
     memory = MemoryStore()
     bench = Bench(memory)

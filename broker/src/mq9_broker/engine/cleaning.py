@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Messages and dedup-ids that one call of apply cleans up, and then stops at the next occasion.
 CLEANING_STEPS: Final = 2_048
+#: What it costs, in steps, to open segments, whether one of their messages goes or all of them.
+_STEPS_TO_OPEN: Final = 16
 
 _decode = msgspec.msgpack.Decoder().decode
 _decode_dedup = msgspec.msgpack.Decoder(tuple[int, int]).decode
@@ -105,7 +107,7 @@ def _clean(state: "State", mailbox: "Mailbox", most: int) -> int:
         if kind == CLEAN_EXPIRED:
             for lane, ids in enumerate(values):
                 if ids:
-                    steps += len(ids)
+                    steps += _STEPS_TO_OPEN + len(ids)
                     mailbox.remove(state, lane, ids)
         elif kind == CLEAN_DEDUP:
             steps += len(values[0])
