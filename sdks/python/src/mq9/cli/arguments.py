@@ -246,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         "--follow",
         "-f",
         action="store_true",
-        help="go on until Ctrl-C; with a group under a lease of 30 s, renewed",
+        help="go on until Ctrl-C; with a group, what is not acknowledged (see --ack) comes again",
     )
     fetch.add_argument("--ack", action="store_true", help="acknowledge what was printed (needs a group)")
     fetch.add_argument("--raw", action="store_true", help="the payloads alone, byte for byte")
