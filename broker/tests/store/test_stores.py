@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rocksdict import ReadOptions
 
 from mq9_broker.store import Batch, MemoryStore, RocksdbStore, Store
 from mq9_broker.store.sorted_map import SortedMap, end_of_prefix
@@ -72,6 +73,25 @@ def test_rocksdb_store_keeps_what_was_written(tmp_path: Path) -> None:
     again = RocksdbStore(tmp_path / "data")
     assert list(again.scan(b"", b"z")) == [(b"a", b"1"), (b"b", b""), (b"c", b"3")]
     again.close()
+
+
+def test_rocksdb_store_does_not_step_over_what_was_deleted_behind_the_end(tmp_path: Path) -> None:
+    class Hasty(RocksdbStore):
+        @staticmethod
+        def _until(end: bytes) -> ReadOptions:
+            options = RocksdbStore._until(end)
+            options.set_max_skippable_internal_keys(10)
+            return options
+
+    store = Hasty(tmp_path / "data")
+    deleted = [b"b%03d" % number for number in range(100)]
+    store.write(Batch([], [(b"a", b"1"), (b"c", b"1"), *((key, b"1") for key in deleted)]))
+    store.write(Batch([], [(key, None) for key in deleted]))
+    assert list(store.scan(b"a", b"b")) == [(b"a", b"1")]
+    assert store.first(b"aa", b"b") is None
+    with pytest.raises(Exception, match="keys skipped"):
+        store.first(b"b", b"d")
+    store.close()
 
 
 def test_sorted_map_with_many_chunks() -> None:

@@ -32,19 +32,25 @@ class RocksdbStore:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """See `Store.scan`."""
-        position = self._database.iter(self._read_options)
+        options = self._until(end)
+        position = self._database.iter(options)
         position.seek(start)
         while position.valid():
-            key = position.key()
-            if key >= end:
-                return
-            yield key, position.value()
+            yield position.key(), position.value()
             position.next()
         position.status()
 
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """See `Store.first`."""
         return next(self.scan(start, end), None)
+
+    @staticmethod
+    def _until(end: bytes) -> ReadOptions:
+        # Without a bound RocksDB steps over all that was deleted behind the end, to find what comes next.
+        # There is none for `last`: rocksdict's set_iterate_lower_bound sets the upper one.
+        options = ReadOptions()
+        options.set_iterate_upper_bound(end)
+        return options
 
     def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """See `Store.last`."""
