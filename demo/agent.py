@@ -48,16 +48,15 @@ async def main() -> None:
                 tell("start", f"{message.priority:8} {task['document']}{again}", **facts)
                 result = WORK[options.card](task["text"])
                 await asyncio.sleep(options.think)
-                headers = message.headers or {}
                 await client.send(
-                    headers["mq9-reply-to"][0],
+                    message.reply_to,
                     {
                         "document": task["document"],
                         "card": options.card,
                         "by": options.process,
                         "result": result,
                     },
-                    correlation_id=headers["mq9-correlation-id"][0],
+                    correlation_id=message.correlation_id,
                 )
                 await message.ack()
 

@@ -10,10 +10,9 @@ import mq9
 async def serve(client: mq9.Client, address: str) -> None:
     """Answers each question in the mailbox that it names."""
     async for question in client.consume(address, "servers", deliver="earliest"):
-        headers = question.headers or {}
-        reply_to = headers["mq9-reply-to"][0]
-        correlation_id = headers["mq9-correlation-id"][0]
-        await client.send(reply_to, question.text().upper(), correlation_id=correlation_id)
+        if question.reply_to is not None:
+            answer = question.text().upper()
+            await client.send(question.reply_to, answer, correlation_id=question.correlation_id or "")
 
 
 async def ask(client: mq9.Client, address: str, text: str) -> str:
@@ -22,7 +21,7 @@ async def ask(client: mq9.Client, address: str, text: str) -> str:
     correlation_id = uuid.uuid4().hex
     await client.send(address, text, reply_to=inbox, correlation_id=correlation_id, retry=True)
     async for answer in client.consume(inbox, "me", deliver="earliest"):
-        if (answer.headers or {}).get("mq9-correlation-id") == [correlation_id]:
+        if answer.correlation_id == correlation_id:
             await answer.ack()
             return answer.text()
     raise RuntimeError("the client was closed")

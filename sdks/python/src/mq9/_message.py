@@ -6,6 +6,7 @@ import json
 from typing import Any, Protocol
 
 from mq9._generated.errors import InvalidArgumentError
+from mq9._generated.headers import MessageHeaders
 
 
 class Acknowledger(Protocol):
@@ -58,7 +59,7 @@ class Delivery:
         self.settled = False
 
 
-class MessageBase:
+class MessageBase(MessageHeaders):
     """The methods of `Message`. Its fields are generated."""
 
     __slots__ = ("_delivery",)

@@ -168,7 +168,9 @@ def _operation(
 class _Parser(argparse.ArgumentParser):
     """Takes the payload of `send` behind options too; argparse does so only in newer versions of Python."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] (it is overloaded)
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         found, rest = super().parse_known_args(args, namespace)
         words = rest[1:] if rest[:1] == ["--"] else rest
         missing = getattr(found, "text", "") is None
