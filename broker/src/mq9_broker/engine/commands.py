@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 import msgspec
 
 from mq9_broker._generated.commands import COMMANDS, MsgFetch
+from mq9_broker._generated.enums import PRIORITY_VALUES
 
 BYTE_FORM_VERSION: Final = 1
 
@@ -25,7 +26,7 @@ LANE_CRITICAL: Final = 0
 LANE_URGENT: Final = 1
 LANE_NORMAL: Final = 2
 #: Priority names by lane number; a lower lane number is delivered first.
-PRIORITIES: Final = ("critical", "urgent", "normal")
+PRIORITIES: Final = PRIORITY_VALUES
 
 
 class SendOptions(NamedTuple):
