@@ -64,11 +64,13 @@ class Broker:
     def send_requests(self, connection: Connection, *requests: tuple[str, Any]) -> list[bytes]:
         """Let requests arrive together; returns where their replies go."""
         chunk = []
+        done = 0
         for subject, body in requests:
             self._number += 1
             payload = body if isinstance(body, bytes) else json.dumps(body).encode()
             chunk.append((PREFIX + subject.encode(), b"r%d" % self._number, None, payload))
-        self.shell.handle(connection, chunk)
+        while chunk[done:]:
+            done += self.shell.handle(connection, chunk[done:])
         return [reply_to for _, reply_to, _, _ in chunk if reply_to is not None]
 
     def ask(self, subject: str, body: Any = b"", headers: bytes | None = None) -> Any:

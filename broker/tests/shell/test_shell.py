@@ -38,6 +38,29 @@ class FailingEngine(Engine):
         return super().apply(time_ms, commands)
 
 
+async def test_one_call_answers_few_requests_with_long_replies() -> None:
+    broker, client = Broker(), Connection()
+    broker.create("a")
+    broker.send("a")
+    read = (b"$mq9.AI.MSG.QUERY.a", b"")
+    fetch = (b"$mq9.AI.MSG.FETCH.a", b'{"deliver":"earliest","config":{"max_wait_ms":0}}')
+    lease = (b"$mq9.AI.MSG.FETCH.a", b'{"group_name":"g","config":{"max_wait_ms":0,"lease_ms":1}}')
+    send = (b"$mq9.AI.MSG.SEND.a", b"x")
+    chunk = [
+        (subject, b"r%d" % number, None, body)
+        for number, (subject, body) in enumerate([read, send, fetch, send, lease] * 20)
+    ]
+    done = 0
+    calls = 0
+    while done < len(chunk):
+        done += broker.shell.handle(client, chunk[done:])
+        calls += 1
+        assert len(client.replies) == done
+    assert client.order == [reply_to for _, reply_to, _, _ in chunk]
+    assert calls == 4
+    assert broker.shell.handle(client, [(b"$mq9.AI.MSG.SEND.a", None, None, b"x")] * 128) == 128
+
+
 async def test_requests_of_one_read_take_effect_in_order() -> None:
     broker, client = Broker(), Connection()
     sent = broker.send_requests(

@@ -17,9 +17,12 @@ class RecordingHandler:
         self.calls: list[list[Request]] = []
         self.closed: list[ClientConnection] = []
         self.connections: dict[ClientConnection, None] = {}
+        self.most = 1_000_000
+        """Requests that one call carries out."""
         self.answer: Callable[[Request], bytes | None] = lambda request: b"<" + request[3] + b">"
 
-    def handle(self, connection: ClientConnection, requests: list[Request]) -> None:
+    def handle(self, connection: ClientConnection, requests: list[Request]) -> int:
+        requests = requests[: self.most]
         self.calls.append(list(requests))
         self.connections[connection] = None
         replies: list[Reply] = []
@@ -28,6 +31,7 @@ class RecordingHandler:
             if request[1] is not None and body is not None:
                 replies.append((request[1], body))
         connection.send_replies(replies)
+        return len(requests)
 
     def connection_closed(self, connection: ClientConnection) -> None:
         self.closed.append(connection)

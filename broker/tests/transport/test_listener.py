@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from mq9_broker.transport import ListenerOptions
+from mq9_broker.transport import ListenerOptions, Request
 
 from .support import PLAIN, RawClient, eventually, serving
 
@@ -594,6 +594,30 @@ async def test_slow_consumer_is_cut_alone() -> None:
         assert len(list(served.listener.connections)) == 2
         await eventually(lambda: len(served.handler.closed) == 1)
         assert await quick.ask(b"PUB flood 1\r\ny\r\n") == b"MSG flood 1 1\r\ny\r\n"
+
+
+async def test_requests_that_the_handler_leaves_wait_until_the_client_has_read() -> None:
+    options = ListenerOptions(write_high_water=2**18)
+    async with serving(options) as served:
+        pending: list[int] = []
+
+        def answer(request: Request) -> bytes:
+            pending.extend(connection.pending for connection in served.listener.connections)
+            return request[3] * 2**18
+
+        served.handler.most = 4
+        served.handler.answer = answer
+        client = await served.client()
+        requests = b"".join(b"PUB $mq9.AI.X in.%d 1\r\n%d\r\n" % (n, n) for n in range(10)) * 4
+        client.send(b"SUB in.* 1\r\n" + requests + b"PING\r\n")
+        got = await client.until(b"PONG\r\n")
+        assert got.count(b"MSG in.") == 40
+        assert [request[3] for request in served.handler.requests] == [b"%d" % n for n in range(10)] * 4
+        assert max(map(len, served.handler.calls)) == 4
+        assert max(pending) <= 2**18
+        client.send(b'CONNECT {"verbose":true}\r\n' + requests + b"PING\r\n")
+        got = await client.until(b"PONG\r\n")
+        assert (got.count(b"MSG in."), got.count(b"+OK\r\n")) == (40, 41)
 
 
 async def test_output_of_a_single_read_is_bounded_too() -> None:

@@ -19,6 +19,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import length_hint
 from typing import Final
 
 import msgspec
@@ -67,6 +68,9 @@ _MOST_AT_ONCE: Final = 64
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
 
+# Requests of one call whose replies may be as long as a reply can be; others wait until the client has read.
+_READS_PER_CALL: Final = 16
+
 _INTERNAL: Final = errors.internal("see the broker's log")
 _SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
 
@@ -84,10 +88,14 @@ class ShellOptions:
     max_reply: int = limits.MAX_REPLY
 
 
+class _EnoughError(Exception):
+    """The replies of this call may be too many bytes already."""
+
+
 class _Chunk:
     """The requests of one call of `Shell.handle`: what the engine still has to do, and the replies so far."""
 
-    __slots__ = ("commands", "connection", "fetches", "now_ms", "replies", "targets")
+    __slots__ = ("commands", "connection", "fetches", "now_ms", "reads", "replies", "targets")
 
     def __init__(self, connection: Connection, now_ms: int) -> None:
         self.connection = connection
@@ -98,6 +106,18 @@ class _Chunk:
         # FETCHes among the commands, by their place.
         self.fetches: dict[int, Waiter] = {}
         self.replies: list[tuple[bytes, bytes]] = []
+        # How many requests there were whose replies may be long.
+        self.reads = 0
+
+    def count_read(self) -> None:
+        """Count a request whose reply may be long.
+
+        Raises:
+            _EnoughError: There were as many as may be; this one has to wait.
+        """
+        if self.reads >= _READS_PER_CALL:
+            raise _EnoughError
+        self.reads += 1
 
 
 class Shell:
@@ -176,10 +196,14 @@ class Shell:
 
     # What transports call.
 
-    def handle(self, connection: Connection, requests: Sequence[Request]) -> None:
+    def handle(self, connection: Connection, requests: Sequence[Request]) -> int:
         """Carry out requests of one connection in the order in which they were sent.
 
         Never raises for what a request holds; answers with `connection.send_replies`, at once or later.
+
+        Returns:
+            How many were carried out: all, or those before the one with which their replies could become too
+            many bytes.
         """
         engine = self._engine
         now_ms = self._clock.now_ms()
@@ -189,7 +213,9 @@ class Shell:
         chunk = _Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
         plain_sends = self._plain_sends
-        for subject, reply_to, headers, payload in requests:
+        waiting = iter(requests)
+        left = 0
+        for subject, reply_to, headers, payload in waiting:
             if headers is None and subject in plain_sends:
                 commands.append((plain_sends[subject], LANE_NORMAL, b"", payload, None))
                 targets.append(reply_to)
@@ -198,6 +224,9 @@ class Shell:
                 route = self._router.route(subject)
                 handler = self._handlers[route.operation.name]
                 handler(chunk, (subject, reply_to, headers, payload), route)
+            except _EnoughError:
+                left = 1 + length_hint(waiting)
+                break
             except RefusedError as refused:
                 self._apply_chunk(chunk)  # replies go out in the order of the requests
                 self._reply(chunk, reply_to, refused.reply)
@@ -213,6 +242,7 @@ class Shell:
         due = engine.next_due()
         if due is not None and (self._timer_due is None or due < self._timer_due):
             self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
+        return len(requests) - left
 
     def connection_closed(self, connection: Connection) -> None:
         """Forget the waiting FETCHes of a connection that has ended."""
@@ -268,6 +298,7 @@ class Shell:
         reply_to = request[1]
         if reply_to is None:
             return
+        chunk.count_read()
         command = self._decode(request, route)
         self._catch_up(chunk)
         chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
@@ -282,6 +313,7 @@ class Shell:
         reply_to = request[1]
         if reply_to is None:
             return
+        chunk.count_read()
         command = self._decode(request, route)
         assert isinstance(command, AgentDiscover)
         self._catch_up(chunk)
@@ -306,6 +338,7 @@ class Shell:
         reply_to = request[1]
         if reply_to is None:
             return
+        chunk.count_read()
         command = self._decode_fetch(request, route)
         if command.address in self._waiting or len(chunk.commands) > len(chunk.fetches) > 0:
             # Who began to wait before, in this chunk or earlier, is served first.

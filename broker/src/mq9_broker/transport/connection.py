@@ -213,24 +213,20 @@ class Connection(asyncio.Protocol):
             self.fail(PARSER_ERROR)
             return []
         handler = self._listener.handler
+        # One by one where each is acknowledged: the handler may leave some of several.
+        most = 1 if self.pedantic or self.verbose else _REQUESTS_PER_CALL
         start = 0
         while start < len(requests) and not self.is_closed:
             if self._write_paused:
                 return requests[start:]
-            some = (
-                requests
-                if len(requests) <= _REQUESTS_PER_CALL
-                else requests[start : start + _REQUESTS_PER_CALL]
-            )
+            some = requests if len(requests) <= most and not start else requests[start : start + most]
             if self.pedantic or self.verbose:
-                for request in some:
-                    self._acknowledge(request[0])
+                self._acknowledge(some[0][0])
             try:
-                handler.handle(self, some)
+                start += handler.handle(self, some)
             except Exception:
                 log.exception("connection %d: carrying out requests failed", self.client_id)
                 self.fail(INTERNAL_ERROR)
-            start += len(some)
             if start < len(requests):
                 self.flush()  # shows whether the client keeps up
         return []

@@ -35,11 +35,15 @@ class ClientConnection(Protocol):
 class Handler(Protocol):
     """What carries out requests below `$mq9.AI.`."""
 
-    def handle(self, connection: ClientConnection, requests: list[Request]) -> None:
+    def handle(self, connection: ClientConnection, requests: list[Request]) -> int:
         """Carry out requests of one connection, in the order in which they were sent.
 
         Called synchronously, with all that one read of the socket brought in (at most a few hundred at a
         time). Answers with `connection.send_replies`, now or later.
+
+        Returns:
+            How many of them were carried out, one at least. The others are asked for again, when the client
+            has read most of what it was sent.
         """
 
     def connection_closed(self, connection: ClientConnection) -> None:

@@ -363,11 +363,11 @@ def _requests_are_visible() -> None:
 
     handle = Shell.handle
 
-    def visible(self: Any, connection: Any, requests: Any) -> None:
+    def visible(self: Any, connection: Any, requests: Any) -> int:
         for subject, reply_to, headers, payload in requests:
             for found in connection._listener.index.match(subject).receivers(None):
                 found.connection.deliver(found, Publish(subject, reply_to, headers, payload))
-        handle(self, connection, requests)
+        return handle(self, connection, requests)
 
     Shell.handle = visible  # type: ignore[method-assign]
 

@@ -71,7 +71,7 @@ def install_edits(mutant: Mutant) -> None:
     asked: dict[tuple[int, bytes], Ask] = {}
     handle, send_replies = Shell.handle, Connection.send_replies
 
-    def edited_handle(self: Any, connection: Any, requests: Any) -> None:
+    def edited_handle(self: Any, connection: Any, requests: Any) -> int:
         for request in requests:  # one by one, so that a reply of the one can matter to the next
             ask = take_apart(spec, connection, request)
             keep = mutant.request(ask) if mutant.request else None
@@ -80,6 +80,7 @@ def install_edits(mutant: Mutant) -> None:
             if ask.reply_to is not None:
                 asked[id(connection), ask.reply_to.encode()] = ask
             handle(self, connection, [put_together(ask, request)])
+        return len(requests)
 
     def edited_replies(self: Any, replies: Any) -> None:
         edited = []
