@@ -361,3 +361,39 @@ def test_every_operation_has_a_command() -> None:
     for command in commands.ALL:
         group, _, name = command.name.partition(".")
         assert re.search(rf"\n    {name}\s", text.get(group, text["top"])), command.name
+
+
+@pytest.mark.parametrize("options", [(), ("--ttl", "1h")])
+def test_agent_may_be_given_a_name_beside_its_card(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    card = tmp_path / "card.json"
+    card.write_text('{"description": "has no name of its own"}')
+    assert cli("agent", "register", str(card), "--name", "named.later", *options) == "named.later\n"
+    assert [found["agent"]["name"] for found in cli.json("agent", "discover", "own")] == ["named.later"]
+
+
+def test_lease_of_what_was_fetched_is_shown(cli: Cli, box: str) -> None:
+    cli("send", box, "x")
+    fetched = ("fetch", box, "--group", "g", "--deliver", "earliest", "--lease", "30s")
+    [message] = cli.json(*fetched)
+    cli("nack", box, "g", "0", "--lease-id", "another")
+    assert cli.json(*fetched) == []
+    assert cli("renew", box, "g", "0", "--lease", "60s", "--lease-id", message["lease_id"]) == "0\n"
+    cli("nack", box, "g", "0", "--lease-id", message["lease_id"])
+    assert [again["msg_id"] for again in cli.json(*fetched)] == [0]
+
+
+def test_mistakes_are_one_line(cli: Cli, box: str) -> None:
+    cli.env["MQ9_TIMEOUT"] = "soon"
+    cli("mailbox", "create", code=2)
+    assert cli.errors == "mq9: MQ9_TIMEOUT: must be seconds, not 'soon' (invalid_argument)\n"
+    del cli.env["MQ9_TIMEOUT"]
+    cli("send", box, "x", "--ttl", "5x", code=2)
+    assert cli.errors == (
+        "mq9 send: argument --ttl: '5x' is no duration like 500ms, 30s, 5m or 2h; see: mq9 send --help\n"
+    )
+    cli("query", box, "--raw", "--json", code=2)
+    assert cli.errors == "mq9: raw: --raw and --json exclude each other (invalid_argument)\n"
+    cli("mailbox", "delete", "not.there", code=1)
+    assert cli.errors == "mq9: mailbox not.there does not exist (mailbox_not_found)\n"

@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from mq9._encode import invalid
 from mq9._generated import commands, constants
 from mq9._version import __version__
 from mq9.cli.options import Command, Option
@@ -137,13 +138,14 @@ def _add(parser: argparse.ArgumentParser, option: Option, *, positional: bool) -
         flags.append("--" + name.removesuffix("s").replace("_", "-"))
     elif name.endswith("_name"):
         flags.append("--" + name.removesuffix("_name"))
-    group = (
-        parser.add_mutually_exclusive_group()
-        if option.unit == "milliseconds" and not option.required
-        else parser
-    )
-    group.add_argument(*flags, **settings)
-    if option.unit == "milliseconds" and name.endswith("_ms") and not option.required:
+    if option.unit == "seconds":
+        settings |= {"metavar": "SECONDS", "help": f"{text} Also with a unit: 90s, 5m, 2h, 7d."}
+    if option.unit != "milliseconds" or not name.endswith("_ms"):
+        parser.add_argument(*flags, **settings)
+    else:
+        group = parser.add_mutually_exclusive_group(required=option.required)
+        settings |= {"required": False, "metavar": "MILLISECONDS"}
+        group.add_argument(*flags, **settings)
         settings |= {"type": _duration(option.unit, suffix_needed=True), "metavar": "DURATION"}
         settings["help"] = "the same with a unit: 500ms, 30s, 5m"
         group.add_argument("--" + name.removesuffix("_ms").replace("_", "-"), **settings)
@@ -166,7 +168,13 @@ def _operation(
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes the payload of `send` behind options too; argparse does so only in newer versions of Python."""
+    """Takes the payload of `send` behind options too, as argparse does in newer versions of Python alone.
+
+    A mistake is one line, and says where help is.
+    """
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see: {self.prog} --help\n")
 
     def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride] (it is overloaded)
         self, args: Any = None, namespace: Any = None
@@ -315,7 +323,7 @@ def connection(options: argparse.Namespace) -> dict[str, Any]:
         try:
             result["timeout"] = float(result["timeout"])
         except ValueError:
-            raise SystemExit(f"mq9: MQ9_TIMEOUT is {result['timeout']!r}, no number of seconds") from None
+            raise invalid("MQ9_TIMEOUT", f"must be seconds, not {result['timeout']!r}") from None
     return {name: value for name, value in result.items() if value is not None}
 
 

@@ -20,10 +20,9 @@ _HINTS = {
     "mailbox_not_found": "create it with: mq9 mailbox create ADDRESS",
     "mailbox_exists": "choose another name, or none to get a new one",
     "agent_not_found": "see who is there with: mq9 agent discover",
-    "unsupported_operation": "this broker does not have it",
     "unauthorized": "check MQ9_USER and MQ9_PASSWORD, MQ9_TOKEN or MQ9_CREDS",
     "timeout": "is the broker busy? --timeout SECONDS waits longer",
-    "no_responders": "this is a NATS server without a broker: start one with: mq9-broker serve",
+    "no_responders": "start a broker with: mq9-broker serve; or point --server or MQ9_URL at one",
     "connection_closed": "start a broker with: mq9-broker serve; or point --server or MQ9_URL at one",
 }
 
@@ -31,6 +30,8 @@ _HINTS = {
 def explain(error: Mq9Error) -> str:
     """An error on one line: what was wrong, and what to do."""
     hint = _HINTS.get(error.code or "") or _HINTS.get(error.kind)
+    if error.code == "mailbox_not_found" and error.operation == "mailbox.delete":
+        hint = None
     code = f" ({error.code})" if error.code else ""
     text = " ".join(_visible(str(error)).split())
     return f"{text}{code}; {hint}" if hint else f"{text}{code}"
@@ -98,13 +99,13 @@ class Output:
             else:
                 self.line(f"{label}  {_visible(_pairs(value))}")
 
-    def message(self, message: Message) -> None:
-        """One message."""
+    def message(self, message: Message, *, lease_id: str | None = None) -> None:
+        """One message, and the lease that it was handed out under."""
         if self.raw:
             sys.stdout.buffer.write(message.payload)
             sys.stdout.buffer.flush()
         elif self.as_json:
-            self.json(message)
+            self.json({**plain(message), "lease_id": lease_id} if lease_id else message)
         elif self.pretty:
             parts = [self.bold(f"#{message.msg_id}"), message.priority]
             if message.create_time is not None:
@@ -115,6 +116,8 @@ class Output:
                 parts.append(f"tags {','.join(message.tags)}")
             if (message.delivery_count or 0) > 1:
                 parts.append(f"delivery {message.delivery_count}")
+            if lease_id:
+                parts.append(f"lease {lease_id}")
             parts += [f"{name}: {', '.join(values)}" for name, values in (message.headers or {}).items()]
             self.line(self.dim("  ").join(_visible(part, keep_style=True) for part in parts))
             self.line(_payload(message.payload))

@@ -23,6 +23,8 @@ _PAGE = validators.QUERY_LIMIT.high
 
 async def run(options: Any) -> int:
     """Connects, carries the command out and closes."""
+    if getattr(options, "raw", False) and getattr(options, "json", False):
+        raise invalid("raw", "--raw and --json exclude each other")
     output = Output(as_json=getattr(options, "json", False), raw=getattr(options, "raw", False))
     # What it needs is read before anything is sent, so that a mistake in it changes nothing.
     prepare: dict[str, Callable[[Any], Any]] = {"send": _payload, "register": _card}
@@ -73,12 +75,13 @@ async def _fetch(client: Client, options: Any, output: Output, _: Any) -> None:
         return
     result = await client.fetch(**arguments)
     for message in result.messages:
-        output.message(message)
+        output.message(message, lease_id=result.lease_id)
     if options.ack and result.messages:
         ids = [message.msg_id for message in result.messages]
         await client.ack(arguments["mail_address"], arguments["group_name"], msg_ids=ids)
     if output.pretty and not output.as_json and not result.messages:
-        output.line(output.dim("no messages"))
+        there = "" if group or "deliver" in arguments else "; --deliver earliest shows those already there"
+        output.line(output.dim(f"no {'new ' if there else ''}messages{there}"))
 
 
 async def _follow_group(client: Client, options: Any, output: Output, arguments: dict[str, Any]) -> None:
@@ -136,7 +139,7 @@ def _card(options: Any) -> dict[str, Any]:
 
 async def _register(client: Client, options: Any, output: Output, card: dict[str, Any]) -> None:
     arguments = arguments_of(options)
-    name = getattr(options, "name", None) or card.get("name")
+    name = arguments.pop("name", None) or card.get("name")
     if not isinstance(name, str) or not name:
         raise invalid("name", f"{options.card_file} has no name: add one, or give --name")
     if not options.keep_alive:
