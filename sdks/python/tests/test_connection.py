@@ -563,3 +563,9 @@ async def test_no_exception_of_the_transport_gets_through(
             await client.send("a.b", "x")
         assert caught.value.__cause__ is error
         assert caught.value.operation == "msg.send"
+
+
+async def test_web_socket_urls_name_the_package_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(mq9.InvalidArgumentError, match="pip install aiohttp"):
+        await mq9.connect("ws://127.0.0.1:4222")

@@ -542,3 +542,23 @@ async def test_consumer_that_is_cancelled_before_it_starts_has_ended(fake: Any) 
     await consumer
     assert not consumer.is_running
     assert connection.requests == []
+
+
+async def test_log_has_a_traceback_of_the_handler_and_none_of_the_consumer(fake: Any, caplog: Any) -> None:
+    box = Mailbox(1)
+    client, _ = fake(box)
+
+    async def handle(message: mq9.Message) -> None:
+        raise ValueError("told to fail")
+
+    consumer = client.consume("a.b", "g", handle)
+    await until(lambda: "told to fail" in caplog.text)
+    await consumer.stop()
+    assert "in handle" in caplog.text
+    caplog.clear()
+
+    client, _ = fake(lambda request: {"error": "mailbox a.b does not exist", "code": "mailbox_not_found"})
+    consumer = client.consume("a.b", "g", handle)
+    await until(lambda: "mailbox a.b does not exist" in caplog.text)
+    await consumer.stop()
+    assert "Traceback" not in caplog.text

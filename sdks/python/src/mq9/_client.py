@@ -19,7 +19,7 @@ from nats.aio.client import Client as NatsClient
 
 from mq9 import _decode, _encode
 from mq9._base import Mq9Error, Operation
-from mq9._connection import Connection, ConnectOptions, logger, server_list
+from mq9._connection import Connection, ConnectOptions, logger, needs_aiohttp, server_list
 from mq9._consume import Consumer, ErrorHook, Handler
 from mq9._generated import constants, decoders
 from mq9._generated.errors import ConnectionClosedError
@@ -83,8 +83,11 @@ async def connect(
     else:
         if credentials_file is not None and not Path(credentials_file).is_file():  # noqa: ASYNC240 - one look, at start
             raise _encode.invalid("credentials_file", f"there is no file {fspath(credentials_file)!r}")
+        urls = server_list(servers)
+        if needs_aiohttp(urls):
+            raise _encode.invalid("servers", "WebSocket URLs need another package: pip install aiohttp")
         options = ConnectOptions(
-            servers=server_list(servers),
+            servers=urls,
             name=name,
             user=user,
             password=password,

@@ -13,10 +13,11 @@ listened for.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -83,6 +84,11 @@ def server_list(servers: object) -> tuple[str, ...]:
     if len({urlsplit(url).scheme.startswith("ws") for url in urls}) > 1:
         raise invalid("servers", "must be all WebSocket URLs or none")
     return urls
+
+
+def needs_aiohttp(servers: Sequence[str]) -> bool:
+    """Tells whether these URLs ask for WebSocket, and the package that carries it is not there."""
+    return urlsplit(servers[0]).scheme.startswith("ws") and importlib.util.find_spec("aiohttp") is None
 
 
 def _server_url(text: str) -> str:
@@ -247,7 +253,7 @@ class Connection:
                 self._waiting.pop(token, None)
         if not message.data and (message.headers or {}).get("Status") == "503":
             raise NoRespondersError(
-                f"{operation}: nobody serves mq9 on this server: is a broker attached to it?",
+                f"{operation}: no mq9 broker answers on this NATS server",
                 operation=operation,
             )
         return message.data

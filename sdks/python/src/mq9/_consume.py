@@ -229,7 +229,7 @@ class Consumer:
                 self._unsettled.pop(message.msg_id, None)
             else:
                 self.stats.failed += 1
-                await self._report(error, message)
+                await self._report(error, message, by_handler=True)
                 await self._give_back([message], nack_delay_ms(message.delivery_count or 1))
 
     async def _run_handler(self, message: Message) -> Exception | None:
@@ -412,12 +412,14 @@ class Consumer:
         if self._unsettled:
             self._client._run_in_background(self._give_back(list(self._unsettled.values())))
 
-    async def _report(self, error: Exception, message: Message | None) -> None:
+    async def _report(self, error: Exception, message: Message | None, *, by_handler: bool = False) -> None:
         """Runs the error hook, or logs where there is none; a hook that fails is logged too."""
         if self._on_error is None:
             about = f"message {message.msg_id}" if message is not None else "the consumer"
+            # Where a handler failed only its traceback tells; the consumer's own errors say enough.
+            traceback = error if by_handler else None
             _logger.warning(
-                "%s, group %s, %s: %s", self._mail_address, self._group_name, about, error, exc_info=error
+                "%s, group %s, %s: %s", self._mail_address, self._group_name, about, error, exc_info=traceback
             )
             return
         try:
