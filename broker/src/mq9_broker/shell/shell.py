@@ -43,6 +43,7 @@ from mq9_broker.engine.effects import (
 )
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
+from mq9_broker.shell.chunk import Chunk, EnoughError, Request
 from mq9_broker.shell.counters import Counters
 from mq9_broker.shell.description import Operation
 from mq9_broker.shell.discovery import Discovery
@@ -55,9 +56,6 @@ from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
 
 _log = logging.getLogger(__name__)
 
-# (subject, reply subject, header block, payload); see mq9_broker.transport.interface.
-Request = tuple[bytes, bytes | None, bytes | None, bytes]
-
 # A timer further away is looked at again after that many seconds, in case the computer's clock was moved.
 _LONGEST_SLEEP_S: Final = 60.0
 # What failed because of the broker itself (its store, say) is tried again after that many seconds.
@@ -67,9 +65,6 @@ _MOST_AT_ONCE: Final = 64
 # FETCHes remembered with their command, and how long their bodies may be.
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
-
-# Requests of one call whose replies may be as long as a reply can be; others wait until the client has read.
-_READS_PER_CALL: Final = 16
 
 _INTERNAL: Final = errors.internal("see the broker's log")
 _SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
@@ -86,38 +81,6 @@ class ShellOptions:
 
     max_waiting: int = 0
     max_reply: int = limits.MAX_REPLY
-
-
-class _EnoughError(Exception):
-    """The replies of this call may be too many bytes already."""
-
-
-class _Chunk:
-    """The requests of one call of `Shell.handle`: what the engine still has to do, and the replies so far."""
-
-    __slots__ = ("commands", "connection", "fetches", "now_ms", "reads", "replies", "targets")
-
-    def __init__(self, connection: Connection, now_ms: int) -> None:
-        self.connection = connection
-        self.now_ms = now_ms
-        self.commands: list[Command] = []
-        # Where the reply of the command at the same place goes; None = nowhere.
-        self.targets: list[bytes | None] = []
-        # FETCHes among the commands, by their place.
-        self.fetches: dict[int, Waiter] = {}
-        self.replies: list[tuple[bytes, bytes]] = []
-        # How many requests there were whose replies may be long.
-        self.reads = 0
-
-    def count_read(self) -> None:
-        """Count a request whose reply may be long.
-
-        Raises:
-            _EnoughError: There were as many as may be; this one has to wait.
-        """
-        if self.reads >= _READS_PER_CALL:
-            raise _EnoughError
-        self.reads += 1
 
 
 class Shell:
@@ -152,8 +115,8 @@ class Shell:
         self._plain_sends: dict[bytes, bytes] = {}
         self._known_fetches: dict[tuple[bytes, bytes], MsgFetch] = {}
         self._decoders: dict[str, BodyDecoder] = {}
-        self._handlers: dict[str, Callable[[_Chunk, Request, Route], None]] = {}
-        special: dict[str, Callable[[_Chunk, Request, Route], None]] = {
+        self._handlers: dict[str, Callable[[Chunk, Request, Route], None]] = {}
+        special: dict[str, Callable[[Chunk, Request, Route], None]] = {
             "msg.fetch": self._fetch,
             "msg.ack": self._ack,
             "agent.report": self._report,
@@ -210,7 +173,7 @@ class Shell:
         due = engine.next_due()
         if due is not None and due <= now_ms:
             self._tick(now_ms)
-        chunk = _Chunk(connection, now_ms)
+        chunk = Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
         plain_sends = self._plain_sends
         waiting = iter(requests)
@@ -224,16 +187,16 @@ class Shell:
                 route = self._router.route(subject)
                 handler = self._handlers[route.operation.name]
                 handler(chunk, (subject, reply_to, headers, payload), route)
-            except _EnoughError:
+            except EnoughError:
                 left = 1 + length_hint(waiting)
                 break
             except RefusedError as refused:
                 self._apply_chunk(chunk)  # replies go out in the order of the requests
-                self._reply(chunk, reply_to, refused.reply)
+                chunk.reply(reply_to, refused.reply)
             except Exception:
                 internal = self._internal_error(f"request {subject!r}")
                 self._apply_chunk(chunk)
-                self._reply(chunk, reply_to, internal)
+                chunk.reply(reply_to, internal)
         self._apply_chunk(chunk)
         if chunk.replies:
             connection.send_replies(chunk.replies)
@@ -270,31 +233,31 @@ class Shell:
 
     # Requests, one by one. Each handler collects a command, or answers.
 
-    def _handler_of(self, operation: Operation) -> Callable[[_Chunk, Request, Route], None]:
+    def _handler_of(self, operation: Operation) -> Callable[[Chunk, Request, Route], None]:
         if operation.body == "payload":
             return self._sender(operation)
         if not self._engine.handles(operation.name):
             refused = errors.unsupported_operation(f"this broker does not know {operation.name}")
-            return lambda chunk, request, _: self._reply(chunk, request[1], refused)
+            return lambda chunk, request, _: chunk.reply(request[1], refused)
         return self._write if operation.effect == "write" else self._read
 
-    def _sender(self, operation: Operation) -> Callable[[_Chunk, Request, Route], None]:
+    def _sender(self, operation: Operation) -> Callable[[Chunk, Request, Route], None]:
         decode = HeaderDecoder(operation).decode
 
-        def send(chunk: _Chunk, request: Request, route: Route) -> None:
+        def send(chunk: Chunk, request: Request, route: Route) -> None:
             subject, reply_to, headers, payload = request
             lane, kept, options = decode(headers) if headers is not None else (LANE_NORMAL, b"", None)
-            self._collect(chunk, (route.address, lane, kept, payload, options), reply_to)
+            chunk.collect((route.address, lane, kept, payload, options), reply_to)
             if len(self._plain_sends) >= REMEMBERED_SUBJECTS:
                 self._plain_sends.clear()
             self._plain_sends[subject] = route.address
 
         return send
 
-    def _write(self, chunk: _Chunk, request: Request, route: Route) -> None:
-        self._collect(chunk, self._decode(request, route), request[1])
+    def _write(self, chunk: Chunk, request: Request, route: Route) -> None:
+        chunk.collect(self._decode(request, route), request[1])
 
-    def _read(self, chunk: _Chunk, request: Request, route: Route) -> None:
+    def _read(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
         if reply_to is None:
             return
@@ -303,13 +266,13 @@ class Shell:
         self._catch_up(chunk)
         chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
 
-    def _report(self, chunk: _Chunk, request: Request, route: Route) -> None:
+    def _report(self, chunk: Chunk, request: Request, route: Route) -> None:
         command = self._decode(request, route)
         assert isinstance(command, AgentReport)
         status = status_of(command.status)
-        self._collect(chunk, msgspec.structs.replace(command, status=status), request[1])
+        chunk.collect(msgspec.structs.replace(command, status=status), request[1])
 
-    def _discover(self, chunk: _Chunk, request: Request, route: Route) -> None:
+    def _discover(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
         if reply_to is None:
             return
@@ -323,7 +286,7 @@ class Shell:
             reply = self._engine.read(chunk.now_ms, command)
         chunk.replies.append((reply_to, reply))
 
-    def _ack(self, chunk: _Chunk, request: Request, route: Route) -> None:
+    def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
         command = self._decode(request, route)
         assert isinstance(command, MsgAck)
         if not command.msg_ids and command.msg_id is not None:
@@ -332,9 +295,9 @@ class Shell:
                 self._apply_chunk(chunk)
             address, group = command.address, command.group_name
             command = MsgAck(address, group, None, self._batches.confirmed_by(address, group, command.msg_id))
-        self._collect(chunk, command, request[1])
+        chunk.collect(command, request[1])
 
-    def _fetch(self, chunk: _Chunk, request: Request, route: Route) -> None:
+    def _fetch(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
         if reply_to is None:
             return
@@ -350,9 +313,9 @@ class Shell:
                 self._fetch_unchanging(chunk, waiter)
                 return
         chunk.fetches[len(chunk.commands)] = waiter
-        self._collect(chunk, command, reply_to)
+        chunk.collect(command, reply_to)
 
-    def _fetch_unchanging(self, chunk: _Chunk, waiter: Waiter) -> None:
+    def _fetch_unchanging(self, chunk: Chunk, waiter: Waiter) -> None:
         """Carry out a FETCH that changes nothing."""
         command = waiter.command
         reply, msg_ids, incarnation, next_msg_id = self._engine.read_fetch(chunk.now_ms, command)
@@ -381,19 +344,9 @@ class Shell:
         decoder = self._decoders[route.operation.name]
         return decoder.shortcut(route.address, request[3]) or decoder.decode(route.values, request[3])
 
-    @staticmethod
-    def _collect(chunk: _Chunk, command: Command, reply_to: bytes | None) -> None:
-        chunk.commands.append(command)
-        chunk.targets.append(reply_to)
-
-    @staticmethod
-    def _reply(chunk: _Chunk, reply_to: bytes | None, reply: bytes) -> None:
-        if reply_to is not None:
-            chunk.replies.append((reply_to, reply))
-
     # The engine.
 
-    def _apply_chunk(self, chunk: _Chunk) -> None:
+    def _apply_chunk(self, chunk: Chunk) -> None:
         """Carry out what was collected so far, and answer it."""
         commands, targets, fetches, replies = chunk.commands, chunk.targets, chunk.fetches, chunk.replies
         if not commands:
@@ -414,7 +367,7 @@ class Shell:
         targets.clear()
         fetches.clear()
 
-    def _catch_up(self, chunk: _Chunk) -> None:
+    def _catch_up(self, chunk: Chunk) -> None:
         """Carry out what was collected so far, and all that it sets off."""
         self._apply_chunk(chunk)
         self._settle(chunk.now_ms)
@@ -432,7 +385,7 @@ class Shell:
             self._take_in(timer_effects)
         return results
 
-    def _answer_with_fetches(self, chunk: _Chunk, results: Sequence[Result]) -> None:
+    def _answer_with_fetches(self, chunk: Chunk, results: Sequence[Result]) -> None:
         """Answer commands among which there are FETCHes: those that found nothing may wait."""
         for place, (target, (reply, effects)) in enumerate(zip(chunk.targets, results, strict=True)):
             self._take_in(effects)
