@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mq9_broker._generated import commands
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.engine.commands import LANE_CRITICAL, LANE_NORMAL, LANE_URGENT, SendOptions
+from mq9_broker.shell.headers import HeaderDecoder
 from mq9_broker.shell.refusal import RefusedError
 
 from .decoding import BY_NAME, DECODERS, GENERATED, ROUTER, decode, headers, long_way
@@ -297,6 +298,10 @@ def test_a_body_may_be_nested_64_deep() -> None:
             (LANE_NORMAL, b'{"X-Trace":["1","2"],"x-trace":["3"]}', None),
         ),
         (
+            ["mq9-\u212aey: kelvin".encode()],
+            (LANE_NORMAL, '{"mq9-\u212aey":["kelvin"]}'.encode(), None),
+        ),
+        (
             [b"mq9-reply-to: me", b"mq9-new: x"],
             (LANE_NORMAL, b'{"mq9-reply-to":["me"],"mq9-new":["x"]}', None),
         ),
@@ -337,6 +342,13 @@ def test_bad_headers_are_invalid_argument(lines: list[bytes], field: str) -> Non
     assert isinstance(reply, dict)
     assert reply["code"] == "invalid_argument"
     assert reply["error"].startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("block", [b"abcde", b"", b"GARBAGE\r\na: b\r\n\r\n", b"a: b\r\n\r\n"])
+def test_a_header_block_without_its_first_line_is_an_invalid_argument(block: bytes) -> None:
+    with pytest.raises(RefusedError) as refused:
+        HeaderDecoder(BY_NAME["msg.send"]).decode(block)
+    assert json.loads(refused.value.reply)["error"].startswith("headers: begin with ")
 
 
 # Any request at all is a command of its operation or an error with a code, and short cuts change nothing.

@@ -19,6 +19,7 @@ _REMEMBERED_BYTES: Final = 200
 _REMEMBERED_BLOCKS: Final = 4096
 
 _BLANKS: Final = " \t"
+_FIRST_LINE: Final = "NATS/1.0"
 
 _encode_json = msgspec.json.encode
 
@@ -54,6 +55,9 @@ class HeaderDecoder:
             lines = block.decode().split("\r\n")
         except UnicodeDecodeError:
             raise RefusedError(errors.invalid_argument("headers", "are not UTF-8")) from None
+        if not lines[0].startswith(_FIRST_LINE):
+            why = f"begin with {lines[0][:60]!r}, not with {_FIRST_LINE}"
+            raise RefusedError(errors.invalid_argument("headers", why))
         interpreted: dict[str, list[str]] = {}
         kept: dict[str, list[str]] = {}
         readers = self._readers
@@ -65,7 +69,7 @@ class HeaderDecoder:
                     raise RefusedError(errors.invalid_argument("headers", why))
                 continue
             value = value.strip(_BLANKS)
-            lower = name.lower()
+            lower = name.lower() if name.isascii() else name  # the Kelvin sign is no k
             if lower in readers:
                 interpreted.setdefault(lower, []).append(value)
             else:
