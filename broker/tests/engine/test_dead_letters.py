@@ -91,6 +91,18 @@ def test_the_outbox_keeps_an_entry_until_it_is_removed(bench: Bench) -> None:
     again.apply(OutboxRemove(letter.source, letter.incarnation, letter.entry))
 
 
+def test_a_client_cannot_take_the_dedup_id_of_a_copy(bench: Bench) -> None:
+    bench.send()
+    (letter,) = use_up(bench)
+    assert isinstance(letter, DeadLetter)
+    options = letter.send[4]
+    assert options is not None
+    assert "\x00" in options.dedup_id  # no client's dedup-id has control characters
+    bench.send(name=DEAD, dedup_id=options.dedup_id.replace("\x00", ""))
+    bench.deliver_dead_letters([letter])
+    assert len(bench.query(DEAD)) == 2
+
+
 def test_an_entry_outlives_its_mailbox(bench: Bench) -> None:
     bench.send("last words")
     (letter,) = use_up(bench)

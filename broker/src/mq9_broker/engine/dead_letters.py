@@ -58,8 +58,9 @@ def give_up(
     }
     options = SendOptions(
         tags=tuple(message[TAGS_FIELD]) if len(message) > PLAIN_FIELDS else (),
-        # The group by its number: its name may be too long for an id, and a reset group delivers anew.
-        dedup_id=f"dead-letter:{address}:{mailbox.incarnation}:{group.gid}:{msg_id}:{count}",
+        # The group by its number: its name may be too long for an id, and a reset group delivers anew. The
+        # control character keeps clients from taking the id before.
+        dedup_id=f"\x00dead-letter:{address}:{mailbox.incarnation}:{group.gid}:{msg_id}:{count}",
     )
     send = (mailbox.dead_letter, lane, _encode_json(headers), message[2], options)
     entry = mailbox.number(state)
