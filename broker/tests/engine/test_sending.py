@@ -294,6 +294,19 @@ def test_dedup_ids_are_forgotten(bench: Bench) -> None:
 # Limits
 
 
+def test_a_message_that_cannot_fit_drives_nothing_out(new_bench: Callable[..., Bench]) -> None:
+    bench = new_bench(EngineLimits(max_bytes=100))
+    bench.create()
+    bench.fetch(deliver="earliest")
+    bench.send("a" * 50)
+    bench.ack(0)
+    with pytest.raises(EngineError, match="mailbox_full"):
+        bench.send("b" * 101)
+    assert bench.query() == [0]
+    assert bench.send("b" * 100) == 1
+    assert bench.query() == [1]
+
+
 def test_a_full_mailbox_refuses(new_bench: Callable[..., Bench]) -> None:
     bench = new_bench(EngineLimits(max_messages=3))
     bench.create()

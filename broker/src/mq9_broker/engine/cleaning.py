@@ -4,7 +4,6 @@ Nothing that a client sees waits for cleaning: whoever reads a message looks at 
 back room, and keeps the counters.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -85,9 +84,9 @@ def first_cleaning(state: "State") -> Due | None:
     return due
 
 
-def clean_mailbox(state: "State", mailbox: "Mailbox") -> None:
-    """Cleans up everything that is due in one mailbox."""
-    _clean(state, mailbox, sys.maxsize)
+def clean_mailbox(state: "State", mailbox: "Mailbox") -> bool:
+    """Cleans up what is due in one mailbox, some of it at a time; returns whether there was anything."""
+    return _clean(state, mailbox, CLEANING_STEPS) > 0
 
 
 def _clean(state: "State", mailbox: "Mailbox", most: int) -> int:

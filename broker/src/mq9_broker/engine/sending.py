@@ -86,19 +86,20 @@ def _problem(state: "State", mailbox: "Mailbox", options: SendOptions, size: int
     limits = state.limits
     if options.delay_s and limits.max_delayed and mailbox.delayed >= limits.max_delayed:
         return f"it has {mailbox.delayed} delayed messages"
-    if options.dedup_id and not remembered and 0 < limits.max_dedup_ids <= mailbox.dedup_ids:
-        clean_mailbox(state, mailbox)
-        if mailbox.dedup_ids >= limits.max_dedup_ids:
-            return f"it remembers {mailbox.dedup_ids} dedup-ids"
+    if options.dedup_id and not remembered:
+        while 0 < limits.max_dedup_ids <= mailbox.dedup_ids:
+            if not clean_mailbox(state, mailbox):
+                return f"it remembers {mailbox.dedup_ids} dedup-ids"
     if not is_limited(state):
         return ""
     if _has_room(state, mailbox, size):
         return ""
+    if 0 < limits.max_bytes < size:
+        return f"it takes {limits.max_bytes} bytes, and this message has {size}"
     mailbox.write_messages(state)
-    clean_mailbox(state, mailbox)
     _learn_evictable(state, mailbox)
     while not _has_room(state, mailbox, size, _replaced(state, mailbox, options)):
-        if not _evict(state, mailbox):
+        if not (clean_mailbox(state, mailbox) or _evict(state, mailbox)):
             return f"{_count(mailbox)} messages of {_bytes(mailbox)} bytes, and no message that may go"
     return ""
 
