@@ -165,6 +165,8 @@ def _open_store(config: Config) -> Store:
     except OSError as error:
         raise StartError(f"--data {config.data}: {error.strerror or error}") from None
     except Exception as error:  # rocksdict raises nothing more specific
+        if "lock file" in str(error):
+            error = RuntimeError("another process, such as a second broker, has it open")
         raise StartError(f"--data {config.data}: cannot open the store: {error}") from None
 
 

@@ -28,11 +28,13 @@ examples:
   mq9-broker serve --data ./mq9-data --listen 0.0.0.0:4222
   mq9-broker serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --test-clock
 
-exit codes: 0 ended as asked, 1 could not run, 2 wrong options"""
+exit codes: 0 ended as asked, 1 could not run, 2 wrong options, 130 ended at once by a second signal"""
+_VERSION = f"mq9-broker {__version__} (protocol {PROTOCOL_VERSION}, Python {platform.python_version()})"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("mq9-broker", description=_DESCRIPTION)
+    parser.add_argument("--version", action="version", version=_VERSION)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     serve = commands.add_parser(
         "serve",
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
     parsed = _parser().parse_args(arguments)
     if parsed.command == "version":
-        print(f"mq9-broker {__version__} (protocol {PROTOCOL_VERSION}, Python {platform.python_version()})")
+        print(_VERSION)
         return 0
     try:
         options = config.load(parsed, os.environ)

@@ -33,6 +33,7 @@ def fetch(url: str, data: bytes | None = None, method: str | None = None) -> tup
 def test_version() -> None:
     done = run("version")
     assert done.returncode == 0
+    assert run("--version").stdout == done.stdout
     assert done.stdout.startswith(f"mq9-broker {version('mq9-broker')} ")
 
 
@@ -120,7 +121,7 @@ def test_data_folder_in_use(tmp_path: Path) -> None:
     with Broker("--data", str(tmp_path / "data")):
         done = run("serve", "--listen", "127.0.0.1:0", "--http", "off", "--data", str(tmp_path / "data"))
         assert done.returncode == 1
-        assert f"--data {tmp_path / 'data'}: cannot open the store" in done.stderr
+        assert f"--data {tmp_path / 'data'}: cannot open the store: another process" in done.stderr
         assert "Traceback" not in done.stderr
 
 
