@@ -395,5 +395,7 @@ def test_mistakes_are_one_line(cli: Cli, box: str) -> None:
     )
     cli("query", box, "--raw", "--json", code=2)
     assert cli.errors == "mq9: raw: --raw and --json exclude each other (invalid_argument)\n"
+    cli("agent", "watch", "--every", "0", code=2)
+    assert "argument --every: '0' is no number of seconds above 0" in cli.errors
     cli("mailbox", "delete", "not.there", code=1)
     assert cli.errors == "mq9: mailbox not.there does not exist (mailbox_not_found)\n"

@@ -56,6 +56,17 @@ def _duration(unit: str, *, suffix_needed: bool) -> Any:
     return convert
 
 
+def _seconds(text: str) -> float:
+    """Seconds above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return seconds
+
+
 def moment(text: str) -> int:
     """Unix seconds, from a number or a date and time (local time if it says no zone)."""
     if re.fullmatch(r"[0-9]{1,19}", text, re.ASCII):
@@ -288,7 +299,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _operation(watch, commands.AGENT_DISCOVER, skip=["page", "cursor", "limit"])
     watch.add_argument(
-        "--every", type=float, default=5.0, metavar="SECONDS", help="how often to look (default 5)"
+        "--every", type=_seconds, default=5.0, metavar="SECONDS", help="how often to look (default 5)"
     )
     for command in commands.ALL:
         if command.name not in _BY_HAND:

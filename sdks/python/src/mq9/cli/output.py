@@ -142,9 +142,8 @@ class Output:
         name, mailbox = str(agent.get("name", "")), str(agent.get("mailbox") or "")
         about = " ".join(str(agent.get("description") or agent.get("payload") or "").split())
         if self.pretty:
-            return _visible(
-                f"{self.bold(name)}  {self.dim(mailbox)}  {about}  {self.dim(note)}".rstrip(), keep_style=True
-            )
+            parts = (self.bold(name), mailbox and self.dim(mailbox), about, note and self.dim(note))
+            return _visible("  ".join(part for part in parts if part), keep_style=True)
         return _visible("\t".join(part.replace("\t", " ") for part in (name, mailbox, about, note)))
 
 
