@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between bringing the store to disk, with `fsync: interval`.
 _SYNC_INTERVAL = 0.2
+# A thousand years: times of the engine have to fit 64 bits.
+_MOST_ADVANCE_MS = 1000 * 366 * 86_400_000
 
 
 class StartError(Exception):
@@ -148,8 +150,9 @@ class App:
             advance = msgspec.json.decode(body, type=_Advance)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return HttpResponse(400, {"error": f'body: expected {{"advance_ms": N}}: {error}'})
-        if advance.advance_ms < 0:
-            return HttpResponse(400, {"error": f"advance_ms: expected 0 or more, got {advance.advance_ms}"})
+        if not 0 <= advance.advance_ms <= _MOST_ADVANCE_MS:
+            why = f"advance_ms: expected 0 to {_MOST_ADVANCE_MS}, got {advance.advance_ms}"
+            return HttpResponse(400, {"error": why})
         self._shell.advance_clock(advance.advance_ms)
         return HttpResponse(200, {"now_ms": self._clock.now_ms()})
 

@@ -180,6 +180,7 @@ async def test_clock_moves_stored_deadlines() -> None:
             b"{}",
             b"[]",
             b'{"advance_ms":-1}',
+            b'{"advance_ms":99999999999999999999}',
             b'{"advance_ms":"1"}',
             b'{"advance_ms":1,"x":1}',
         ):

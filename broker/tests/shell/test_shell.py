@@ -38,6 +38,18 @@ class FailingEngine(Engine):
         return super().apply(time_ms, commands)
 
 
+async def test_moving_the_clock_ends_where_a_timer_fails() -> None:
+    engine = FailingEngine()
+    broker = Broker(engine)
+    broker.create("a", ttl=1)
+    engine.ticks_fail = True
+    with pytest.raises(RuntimeError, match="a timer failed"):
+        broker.shell.advance_clock(1000)
+    engine.ticks_fail = False
+    broker.shell.advance_clock(0)
+    assert broker.ask("MAILBOX.INFO.a")["code"] == "mailbox_not_found"
+
+
 async def test_one_call_answers_few_requests_with_long_replies() -> None:
     broker, client = Broker(), Connection()
     broker.create("a")

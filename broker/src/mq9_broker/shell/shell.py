@@ -218,13 +218,17 @@ class Shell:
         Raises:
             TypeError: The clock is not a test clock.
             ValueError: `milliseconds` is negative.
+            RuntimeError: A timer failed; the log has details.
         """
         if not isinstance(self._clock, ManualClock):
             raise TypeError("only a test clock can be moved")
         now_ms = self._clock.advance(milliseconds)
-        self._tick(now_ms)
-        while (due := self._engine.next_due()) is not None and due <= now_ms:
-            self._tick(now_ms)
+        is_done = False
+        while not is_done:
+            if not self._tick(now_ms):
+                raise RuntimeError("a timer failed")
+            due = self._engine.next_due()
+            is_done = due is None or due > now_ms
 
     @property
     def waiting(self) -> int:
@@ -443,8 +447,8 @@ class Shell:
                 self._try_again(failed)
         self._send_answers()
 
-    def _tick(self, now_ms: int) -> None:
-        """Run the engine's timers up to now."""
+    def _tick(self, now_ms: int) -> bool:
+        """Run the engine's timers up to now; whether that was possible."""
         pause_s = 0.0
         try:
             applied = self._engine.apply(now_ms, [])
@@ -455,6 +459,7 @@ class Shell:
             self._take_in(applied.timer_effects)
         self._settle(now_ms)
         self._schedule(pause_s)
+        return not pause_s
 
     def _schedule(self, at_least_s: float = 0.0) -> None:
         """See to it that the next timer of the engine runs when it is due, but not before some seconds."""
