@@ -46,6 +46,12 @@ def main():
             sys.exit(3)
         if WRONG == "garbage" and name == "send":
             write("Traceback: no JSON at all")
+        if WRONG == "chatty" and name == "hello":
+            write("Welcome!")
+            sys.exit(0)
+        if WRONG == "misspelt" and name == "hello":
+            write({"id": number, "okay": {"sdk": "fake"}})
+            continue
         if name == "hello":
             answer = {"ok": {"sdk": "fake", "sdk_version": "0.1", "spec": "1.0", "features": []}}
         elif name == "connect":

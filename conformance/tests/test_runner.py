@@ -81,6 +81,17 @@ async def test_an_adapter_that_does_not_answer_is_an_error(play, fake, monkeypat
     assert "has not answered send" in report.results[0].reason
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [("chatty", "Welcome!"), ("misspelt", "an answer without ok, error and harness_error: .*okay")],
+)
+async def test_an_adapter_that_does_not_say_hello_is_told_what_it_said(fake, wrong, reason):
+    process = AdapterProcess(fake(wrong), "python")
+    with pytest.raises(adapter_module.HarnessError, match=reason):
+        await process.start()
+    await process.stop()
+
+
 async def test_an_adapter_that_stays_after_the_end_of_its_input_is_a_problem(fake, monkeypatch):
     monkeypatch.setattr(adapter_module, "EXIT_TIMEOUT_S", 1.0)
     process = AdapterProcess(fake("stays"), "python")

@@ -160,8 +160,8 @@ class AdapterProcess:
             raise HarnessError(f"{message}: {self.last_words()}") from None
 
     def last_words(self) -> str:
-        """The end of what the adapter wrote to stderr."""
-        return " | ".join(self._stderr[-5:]) or "nothing on its stderr"
+        """What the adapter wrote last that is no answer: on stdout, and to stderr."""
+        return " | ".join(self.errors[-2:] + self._stderr[-5:]) or "nothing on its stderr"
 
     async def stop(self) -> str | None:
         """Closes stdin, which ends an adapter; says what was wrong if it does not end by itself."""
@@ -236,8 +236,11 @@ class AdapterProcess:
                     str(error["kind"]), error.get("code"), error.get("field"), str(error.get("message", ""))
                 )
             )
-        else:
+        elif "ok" in line:
             future.set_result(line["ok"])
+        else:
+            text = f"adapter {self.config.name}: an answer without ok, error and harness_error: {line}"
+            future.set_exception(HarnessError(text))
         if future.exception() is not None:
             return
 
