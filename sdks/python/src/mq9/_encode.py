@@ -71,7 +71,7 @@ class Text(NamedTuple):
             raise invalid(field, "has half a surrogate pair, which is no character", self.code) from None
         why = self._why_not(value, size)
         if why:
-            raise invalid(field, f"{why}: {_shown(value)}", self.code)
+            raise invalid(field, f"{why}: {_shown(value)}" if value else why, self.code)
         return str(value)
 
     def _why_not(self, value: str, size: int) -> str:

@@ -13,7 +13,7 @@ MAIL_ADDRESS = Text(
     min_length=1,
     max_length=128,
     pattern=re.compile(r"^[a-z0-9]([a-z0-9.]*[a-z0-9])?$"),
-    chars="of a-z0-9., first of a-z0-9, last of a-z0-9",
+    chars="of a-z0-9. alone, beginning with one of a-z0-9, ending with one of a-z0-9",
     forbid=("..",),
 )
 MSG_ID = Integer(0, 9223372036854775807)
