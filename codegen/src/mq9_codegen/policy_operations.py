@@ -91,7 +91,10 @@ def _check_operation(checker: Checker, document: Document) -> None:
             checker.add(document, ("subject",), f"'{name}' stands in the subject twice", "once")
     if tuple(map(int, data["since"].split("."))) > tuple(map(int, top["version"].split("."))):
         checker.add(
-            document, ("since",), f"{data['since']} is newer than the protocol", f"at most {top['version']}"
+            document,
+            ("since",),
+            f"{data['since']} is newer than the protocol",
+            f"at most {top['version']}, the version of mq9.yaml",
         )
     if data["partition"] != "registry":
         checker.known(document, ("partition",), "partition", data["partition"], [*parameters, "registry"])
