@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 
 from mq9_broker.engine import sending, settling
 from mq9_conformance.lint import lint
-from mq9_conformance.model.comparison import Difference, Step, as_scenario, compare
+from mq9_conformance.model.comparison import Difference, Step, as_scenario, compare, shortest
 from mq9_conformance.model.sequences import sequences
 from mq9_conformance.scenario import load_file
 from mq9_conformance.spec import find_spec, load_spec
@@ -26,7 +26,8 @@ NO_CHECKS = list(HealthCheck)
 def write(difference: Difference, path: Path) -> None:
     """Keeps the steps that lead to a difference as a scenario."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(as_scenario(difference.steps, "model/difference", ["REPLY-001"]), encoding="utf-8")
+    steps = shortest(SPEC, difference.steps)
+    path.write_text(as_scenario(steps, "model/difference", ["REPLY-001"]), encoding="utf-8")
 
 
 @given(sequences())
@@ -90,16 +91,17 @@ PLANTED = [
 def test_planted_bugs_are_found(plant: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plant(monkeypatch)
     options = settings(
-        max_examples=5_000,
+        max_examples=20_000,
         database=None,
         deadline=None,
         suppress_health_check=NO_CHECKS,
         phases=[Phase.generate, Phase.shrink],
     )
-    steps = find(sequences(), lambda steps: compare(SPEC, steps) is not None, settings=options)
+    found = find(sequences(), lambda steps: compare(SPEC, steps) is not None, settings=options)
+    steps = shortest(SPEC, found)
     difference = compare(SPEC, steps)
     assert difference is not None
-    assert len(difference.steps) <= 9, str(difference)
+    assert len(steps) <= 9, str(difference)
     write(difference, tmp_path / "found.yaml")
     [scenario] = load_file(tmp_path / "found.yaml")
     assert lint([scenario], SPEC) == []

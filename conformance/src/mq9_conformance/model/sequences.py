@@ -37,7 +37,6 @@ def _step(
 
 
 _working = st.sampled_from([BOX, BOX, BOX, OTHER])
-_any_box = st.sampled_from([BOX, BOX, BOX, OTHER, DEAD])
 _group = st.sampled_from(GROUPS)
 _msg_id = st.integers(0, 6)
 _msg_ids = st.lists(_msg_id, min_size=1, max_size=4)
@@ -77,7 +76,7 @@ _deliver = st.sampled_from(
 _fetch = st.builds(
     lambda arguments, deliver: Step("fetch", {**arguments, **deliver}),
     _options(
-        {"mail_address": _any_box, "group_name": _group},
+        {"mail_address": _working, "group_name": _group},
         {
             "num_msgs": st.integers(1, 3),
             "lease_ms": st.sampled_from(LEASES_MS),
@@ -98,23 +97,23 @@ _work = _step(
 )
 _stateless = st.builds(
     lambda box, deliver, num_msgs: Step("fetch", {"mail_address": box, "num_msgs": num_msgs, **deliver}),
-    _any_box,
+    _working,
     _deliver,
     st.integers(1, 3),
 )
 _ack = st.one_of(
-    _step("ack", {"mail_address": _any_box, "group_name": _group, "msg_id": _msg_id}),
-    _step("ack", {"mail_address": _any_box, "group_name": _group, "msg_ids": _msg_ids}),
+    _step("ack", {"mail_address": _working, "group_name": _group, "msg_id": _msg_id}),
+    _step("ack", {"mail_address": _working, "group_name": _group, "msg_ids": _msg_ids}),
 )
 _nack = _step(
     "nack",
-    {"mail_address": _any_box, "group_name": _group, "msg_ids": _msg_ids},
+    {"mail_address": _working, "group_name": _group, "msg_ids": _msg_ids},
     {"delay_ms": st.sampled_from(NACK_DELAYS_MS)},
 )
 _renew = _step(
     "renew",
     {
-        "mail_address": _any_box,
+        "mail_address": _working,
         "group_name": _group,
         "msg_ids": _msg_ids,
         "lease_ms": st.sampled_from(RENEWALS_MS),
@@ -122,7 +121,7 @@ _renew = _step(
 )
 _query = _step(
     "query",
-    {"mail_address": _any_box},
+    {"mail_address": _working},
     {
         "key": st.just("k"),
         "tags": _tags,
@@ -131,9 +130,13 @@ _query = _step(
         "from_id": st.integers(0, 3),
     },
 )
-_look = st.one_of(_step("mailbox_info", {"mail_address": _any_box}), _query)
+_look = st.one_of(
+    _step("mailbox_info", {"mail_address": st.sampled_from([BOX, OTHER, DEAD])}),
+    _query,
+    _step("query", {"mail_address": DEAD}),
+)
 _remove = st.one_of(
-    _step("delete", {"mail_address": _any_box, "msg_id": _msg_id}),
+    _step("delete", {"mail_address": _working, "msg_id": _msg_id}),
     _step("mailbox_delete", {"mail_address": _working}),
 )
 _advance = _step("advance", {"milliseconds": st.sampled_from(ADVANCES_MS)})
