@@ -381,14 +381,20 @@ class Connection(asyncio.Protocol):
         ):
             return False
         lengths = list(map(len, bodies))
-        if max(lengths) >= _SHORT_REPLY:
+        longest = max(lengths)
+        if longest >= _SHORT_REPLY:
             return False
         inbox.delivered += count
-        parts = [b"\r\nMSG ", b"", inbox.head, b"", b""] * count
+        if longest == min(lengths):  # as replies to SENDs mostly are
+            parts = [b"\r\nMSG ", b"", inbox.head + _LENGTH_LINES[longest], b""] * count
+            parts[1::4] = subjects
+            parts[3::4] = bodies
+        else:
+            parts = [b"\r\nMSG ", b"", inbox.head, b"", b""] * count
+            parts[1::5] = subjects
+            parts[3::5] = map(_LENGTH_LINES.__getitem__, lengths)
+            parts[4::5] = bodies
         parts[0] = b"MSG "
-        parts[1::5] = subjects
-        parts[3::5] = map(_LENGTH_LINES.__getitem__, lengths)
-        parts[4::5] = bodies
         parts.append(b"\r\n")
         self._out += parts
         return True
