@@ -9,7 +9,7 @@ import pytest
 from mq9_broker.engine import EngineLimits
 from mq9_broker.store import MemoryStore, RocksdbStore, Store
 
-from .bench import BOX, Bench
+from .support import BOX, Bench
 
 
 @pytest.fixture(params=["memory", "memory, cold caches", "rocksdb"])

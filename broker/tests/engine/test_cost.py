@@ -13,8 +13,8 @@ from mq9_broker.engine.cleaning import CLEANING_STEPS
 from mq9_broker.engine.commands import SendOptions
 from mq9_broker.store import MemoryStore
 
-from .bench import BOX, Bench
 from .steps import CountingStore, lines_of
+from .support import BOX, Bench
 
 FEW, MANY = 300, 30_000
 HOUR_MS = 3_600_000

@@ -10,7 +10,7 @@ import pytest
 from mq9_broker.engine.commands import OutboxRemove
 from mq9_broker.engine.effects import DeadLetter, DeadLetterDropped, Deliverable, MailboxGone
 
-from .bench import BOX, Bench, contents, dedup_id
+from .support import BOX, Bench, contents, dedup_id
 
 DEAD = "dead"
 

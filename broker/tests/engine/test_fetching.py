@@ -11,7 +11,7 @@ from mq9_broker.engine import EngineLimits
 from mq9_broker.engine.commands import repeat_of
 from mq9_broker.engine.effects import Deliverable, Fetched, GroupReset
 
-from .bench import BOX, START_MS, Bench, EngineError, contents, counts
+from .support import BOX, START_MS, Bench, EngineError, contents, counts
 
 SECOND = START_MS // 1000
 

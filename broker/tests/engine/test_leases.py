@@ -6,7 +6,7 @@ import pytest
 
 from mq9_broker.engine.effects import Deliverable
 
-from .bench import BOX, Bench, contents, counts
+from .support import BOX, Bench, contents, counts
 
 READY = Deliverable(BOX.encode(), 1, "g")
 

@@ -11,7 +11,7 @@ from mq9_broker.engine import Engine, EngineLimits
 from mq9_broker.engine.effects import Deliverable, MailboxGone
 from mq9_broker.store import Batch, MemoryStore
 
-from .bench import BOX, START_MS, Bench, EngineError, contents
+from .support import BOX, START_MS, Bench, EngineError, contents
 
 
 def test_create_answers_the_address_and_info_describes_it(new_bench: Callable[..., Bench]) -> None:

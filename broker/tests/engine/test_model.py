@@ -10,8 +10,8 @@ import pytest
 
 from mq9_broker.engine.effects import DeadLetter, Deliverable, Effect
 
-from .bench import START_MS, Bench, EngineError, counts, dedup_id, ids
 from .model import Model
+from .support import START_MS, Bench, EngineError, counts, dedup_id, ids
 
 GROUPS = ("g", "h")
 KEYS = ("", "", "", "k", "l")

@@ -10,7 +10,7 @@ from mq9_broker._generated.commands import MsgQuery
 from mq9_broker.engine import EngineLimits
 from mq9_broker.engine.keys import SEGMENT
 
-from .bench import BOX, START_MS, Bench, EngineError, contents, ids, opened
+from .support import BOX, START_MS, Bench, EngineError, contents, ids, opened
 
 SECOND = START_MS // 1000
 

@@ -11,7 +11,7 @@ from mq9_broker._generated.commands import AgentDiscover
 from mq9_broker.engine import Agent, EngineLimits
 from mq9_broker.engine.effects import AgentChanged, AgentRemoved
 
-from .bench import START_MS, Bench, EngineError, contents
+from .support import START_MS, Bench, EngineError, contents
 
 SECOND = START_MS // 1000
 

@@ -10,7 +10,7 @@ import pytest
 from mq9_broker.engine import EngineLimits
 from mq9_broker.engine.effects import Deliverable
 
-from .bench import BOX, START_MS, Bench, EngineError, contents, payloads
+from .support import BOX, START_MS, Bench, EngineError, contents, payloads
 
 MAX_TTL = 4_294_967_295
 

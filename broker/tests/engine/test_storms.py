@@ -10,8 +10,8 @@ from mq9_broker._generated.commands import AgentRegister, MailboxCreate, MsgFetc
 from mq9_broker.engine.commands import SendOptions
 from mq9_broker.store import MemoryStore
 
-from .bench import BOX, Bench
 from .steps import lines_of
+from .support import BOX, Bench
 
 FEW, MANY = 50, 500
 BOX_BYTES = BOX.encode()

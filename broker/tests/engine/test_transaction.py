@@ -13,7 +13,7 @@ from mq9_broker._generated.commands import MailboxInfo, MsgFetch, MsgQuery
 from mq9_broker.engine.transaction import Transaction
 from mq9_broker.store import Batch, MemoryStore
 
-from .bench import BOX, Bench, contents
+from .support import BOX, Bench, contents
 
 keys = st.binary(min_size=1, max_size=2)
 changes = st.lists(
