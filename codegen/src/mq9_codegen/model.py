@@ -273,6 +273,7 @@ class Parameter:
         positional: Its position from 1 among the arguments that need no name, or 0.
         broker_type: The wider type that the broker takes for it (`any`, or a scalar's name), or empty.
         spread: For `body`: the members of this object stand in the body themselves; the other parameters win.
+        until_first_fetch: For `consume`: sent with each FETCH until one has succeeded.
         bounds: The bounds of the type, narrowed by the parameter's own.
         origin: `public`, or `added` for what this project adds to the public protocol.
         since: The protocol version that brought it.
@@ -292,6 +293,7 @@ class Parameter:
     positional: int = 0
     broker_type: str = ""
     spread: bool = False
+    until_first_fetch: bool = False
     bounds: Bounds = Bounds()
     origin: str = "public"
     since: str = ""
@@ -433,6 +435,19 @@ class Vector:
 
 
 @dataclass(frozen=True)
+class Leases:
+    """When an operation's reply may bring messages under a lease.
+
+    Attributes:
+        when_present: The parameter that asks for a lease.
+        group: The parameter that names the consumer group.
+    """
+
+    when_present: str
+    group: str
+
+
+@dataclass(frozen=True)
 class Operation:
     """One operation of the protocol.
 
@@ -453,6 +468,7 @@ class Operation:
         effect: `read` or `write`.
         retry: When an SDK may try again.
         timeout_adds: The parameter whose milliseconds (or its default) are added to the timeout, or empty.
+        leases: When its reply may bring messages under a lease, or None.
         max_body: The bound of the whole body, or None.
         body: `none`, `json` or `payload`.
         parameters: All parameters, in the spec's order.
@@ -481,6 +497,7 @@ class Operation:
     effect: str
     retry: RetryClass
     timeout_adds: str
+    leases: Leases | None
     max_body: Limit | None
     body: str
     parameters: tuple[Parameter, ...]

@@ -118,6 +118,8 @@ def _check_operation(checker: Checker, document: Document) -> None:
                 f"'{data['timeout_adds']}' is not in milliseconds",
                 "a type with unit: milliseconds",
             )
+    for key, name in data.get("leases", {}).items():
+        checker.known(document, ("leases", key), "parameter", name, parameters)
     if "max_body" in data:
         checker.known(document, ("max_body",), "limit", data["max_body"], checker.limits)
     for index, code in enumerate(data["errors"]):
