@@ -123,7 +123,7 @@ async def test_a_feature_that_is_missing_is_a_failure(play, fake):
 """
     report = await play(text, fake())
     assert report.results[0].status is Status.FAILED
-    assert report.results[0].reason == "the adapter does not offer consume"
+    assert report.results[0].reason == "the adapter of fake does not offer consume"
 
 
 async def test_a_request_that_no_rule_knows_fails_the_scenario(play, fake):
@@ -181,7 +181,9 @@ async def test_sdks_that_send_different_requests_are_told_apart(play, fake):
     report = await play(LOUD, fake(), fake(name="twin"))
     assert report.green
     report = await play(LOUD, fake(), fake("loud", name="other"), fake(name="twin"))
-    assert report.problems == ["fake/send: SDKs sent different requests: fake, twin / other"]
+    (problem,) = report.problems
+    assert problem.startswith("fake/send: SDKs sent different requests:\n")
+    assert "--- fake, twin" in problem and "+++ other" in problem
     report = await play(
         LOUD.replace("  steps", "  lockstep: false\n  steps"), fake(), fake("loud", name="other")
     )
@@ -203,3 +205,37 @@ async def test_vectors_of_an_sdks_own_tests_are_in_the_matrix(play, fake, tmp_pa
         parity(report)["mailbox.info"]["fake L1"].split("/")[0]
         == parity(report)["mailbox.info"]["fake L1"].split("/")[1]
     )
+
+
+PAIR = """
+- scenario: pair/send-and-look
+  covers: [SEND-002]
+  other: [b]
+  scripted:
+    - on: msg.send
+      reply: {json: {error: "", msg_id: 1}}
+  steps:
+    - a.send: {mail_address: $box, payload: hello}
+      expect: 1
+    - b.send: {mail_address: $box, payload: hello}
+      wire: {payload: hello}
+"""
+
+
+async def test_every_ordered_pair_of_sdks_plays_a_scenario_with_another_sdk(play, fake):
+    report = await play(PAIR, fake(), fake(name="second"))
+    assert [(r.scenario.name, r.column, r.status.value) for r in report.results] == [
+        ("pair/send-and-look/with-fake", "fake", "passed"),
+        ("pair/send-and-look/with-fake", "second", "passed"),
+        ("pair/send-and-look/with-second", "fake", "passed"),
+        ("pair/send-and-look/with-second", "second", "passed"),
+    ]
+    assert report.green
+
+
+async def test_the_other_sdk_is_the_one_that_plays_its_clients(play, fake):
+    report = await play(PAIR, fake(), fake("loud", name="second"))
+    by_pair = {(r.column, r.scenario.other_sdk): r.status for r in report.results}
+    assert by_pair["fake", "fake"] is Status.PASSED
+    assert by_pair["fake", "second"] is Status.FAILED
+    assert by_pair["second", "fake"] is Status.PASSED

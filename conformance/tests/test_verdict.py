@@ -7,6 +7,7 @@ from mq9_conformance.verdict import (
     Result,
     RunReport,
     Status,
+    differences,
     judge,
     load_known,
     uncovered,
@@ -86,3 +87,22 @@ def test_known_failures_need_a_reason(tmp_path):
     path.write_text("- {scenario: a/b, sdk: go}\n")
     with pytest.raises(ScenarioError, match="`scenario`, `sdk` and `why`"):
         load_known(path)
+
+
+def test_a_difference_between_sdks_shows_both_sides(spec, scenarios):
+    (scenario,) = scenarios("- scenario: area/x\n  covers: [SEND-001]\n  steps: [{a.close: {}}]\n")
+
+    def result(column, subject):
+        transcript = {"a": [{"subject": "same"}, {"subject": subject}]}
+        return Result(scenario, column, Status.PASSED, 0.1, transcript=transcript)
+
+    assert differences([result("go", "x"), result("rust", "x")]) == []
+    (text,) = differences([result("go", "x"), result("js", "y"), result("rust", "x")])
+    head, *lines = text.splitlines()
+    assert head == "area/x: SDKs sent different requests:"
+    assert [line.strip() for line in lines if line.strip()[:1] in "+-"] == [
+        "--- go, rust",
+        "+++ js",
+        '-a: {"subject":"x"}',
+        '+a: {"subject":"y"}',
+    ]

@@ -82,3 +82,24 @@ def test_transcripts_show_what_differs():
 
     assert run(b'{"a": 1}') == run(b'{ "a":1 }')
     assert run(b'{"a": 1}') != run(b'{"a": "1"}')
+
+
+def test_requests_side_by_side_are_a_set_and_others_a_sequence():
+    def run(*names, answered):
+        log = WireLog("a")
+        for name in names:
+            log.add(record("msg.ack", subject=name, reply=b"{}" if answered else None))
+        return transcript([log], Variables("s."))
+
+    assert run("x", "y", answered=False) == run("y", "x", answered=False)
+    assert run("x", "y", answered=True) != run("y", "x", answered=True)
+
+
+def test_ids_of_requests_side_by_side_are_numbered_alike():
+    def run(*ids):
+        log = WireLog("a")
+        for subject, dedup_id in ids:
+            log.add(record("msg.send", headers=[("mq9-dedup-id", dedup_id)], subject=subject))
+        return transcript([log], Variables("s."))
+
+    assert run(("x", "0" * 32), ("y", "1" * 32)) == run(("y", "a" * 32), ("x", "b" * 32))

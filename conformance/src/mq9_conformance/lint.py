@@ -50,9 +50,14 @@ def lint_scenario(scenario: Scenario, spec: Spec) -> list[str]:
         "broker",
         "timeout_s",
         "lockstep",
+        "other",
         "steps",
     }
     problems += [f"{scenario.place}: {key!r} is no key of a scenario" for key in sorted(unknown)]
+    strangers = sorted(scenario.other - set(scenario.sdk_clients()))
+    problems += [f"{scenario.place}: other: {name} is no SDK client of the scenario" for name in strangers]
+    if scenario.other and scenario.other >= set(scenario.sdk_clients()):
+        problems.append(f"{scenario.place}: other: a client must be left for the SDK under test")
     by_sdk = [n for n in scenario.covers if n in spec.requirements and spec.requirements[n].by == "sdk"]
     if by_sdk and not scenario.needs_sdk:
         problems.append(

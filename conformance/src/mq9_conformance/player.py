@@ -41,6 +41,18 @@ class Stage:
     broker: Broker
     adapter: AdapterProcess | None = None
     new_broker: Callable[[Mapping[str, Any]], Awaitable[ReferenceBroker]] | None = None
+    other: AdapterProcess | None = None
+    """Plays the clients that the scenario gives to another SDK."""
+
+    @property
+    def adapters(self) -> list[AdapterProcess]:
+        """The adapters that take part, each once."""
+        found = [adapter for adapter in (self.adapter, self.other) if adapter is not None]
+        return found[:1] if self.other is self.adapter else found
+
+    def adapter_of(self, client: str, scenario: Scenario) -> AdapterProcess | None:
+        """The adapter that plays a client."""
+        return self.other if client in scenario.other else self.adapter
 
 
 @dataclass
@@ -68,9 +80,9 @@ class Player:
 
     async def play(self) -> None:
         """Plays the scenario; raises Failure, HarnessError or ScenarioError."""
-        if self.stage.adapter is not None:
-            self.stage.adapter.timeline = self.timeline
-            self.stage.adapter.errors.clear()
+        for adapter in self.stage.adapters:
+            adapter.timeline = self.timeline
+            adapter.errors.clear()
         try:
             try:
                 await asyncio.wait_for(self._play(), self.scenario.timeout_s)
@@ -98,8 +110,9 @@ class Player:
         for name, raw in self.raw_clients.items():
             for error in raw.errors:
                 raise Failure(f"{name} was told: {error}")
-        if self.stage.adapter is not None and self.stage.adapter.errors:
-            raise HarnessError("; ".join(self.stage.adapter.errors))
+        for adapter in self.stage.adapters:
+            if adapter.errors:
+                raise HarnessError("; ".join(adapter.errors))
 
     async def _run(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -169,7 +182,8 @@ class Player:
 
     async def _open_client(self, name: str) -> None:
         options = dict((self.scenario.data.get("clients") or {}).get(name) or {})
-        if self.stage.adapter is None:
+        adapter = self.stage.adapter_of(name, self.scenario)
+        if adapter is None:
             timeout_s = float(options.get("timeout_ms", 5000)) / 1000
             raw = await self._raw(f"raw.{name}")
             self.sdk_clients[name] = RawOperations(self.stage.spec, raw, timeout_s)
@@ -186,7 +200,7 @@ class Player:
         )
         await wire.start()
         self.wires[name] = wire
-        client = SdkClient(self.stage.spec, self.stage.adapter, f"s{self.number}.{name}")
+        client = SdkClient(self.stage.spec, adapter, f"s{self.number}.{name}")
         self.sdk_clients[name] = client
         if options.pop("connect", None) != "manual":
             await client.connect(self._connect_options(name, options))
@@ -447,10 +461,10 @@ class Player:
             await raw.close()
         for tcp in self.tcp_clients.values():
             await tcp.close()
-        if self.stage.adapter is not None:
-            self.stage.adapter.timeline = None
+        for adapter in self.stage.adapters:
+            adapter.timeline = None
             if problems:
-                await self.stage.adapter.kill()
+                await adapter.kill()
         self.broker.timeline = None
         if self.own_broker is not None:
             try:

@@ -46,10 +46,11 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Task:
-    """One scenario for one column; no adapter means raw requests."""
+    """One scenario for one column; no adapter means raw requests; `other` plays the clients of `other`."""
 
     scenario: Scenario
     adapter: AdapterConfig | None
+    other: AdapterConfig | None = None
 
     @property
     def column(self) -> str:
@@ -67,7 +68,13 @@ def plan(options: RunOptions) -> tuple[list[Task], list[str]]:
             if why:
                 notes.append(f"{scenario.name} was not run: {why}")
                 continue
-        if scenario.needs_sdk:
+        if scenario.other:
+            tasks += [
+                Task(scenario.with_other(other.name), adapter, other)
+                for adapter in options.adapters
+                for other in options.adapters
+            ]
+        elif scenario.needs_sdk:
             tasks += [Task(scenario, adapter) for adapter in options.adapters]
         if options.raw and (not scenario.needs_sdk or scenario.not_raw() is None):
             tasks.append(Task(scenario, None))
@@ -106,8 +113,10 @@ class Worker:
         result.status, result.excuse = judge(status, task.scenario.name, task.column, self._options.known)
         if result.status is Status.UNEXPECTED:
             result.reason = result.excuse or ""
-        if status is not Status.PASSED and task.adapter is not None:
-            await self._replace_adapter(task.adapter.name)
+        if status is not Status.PASSED:
+            for config in (task.adapter, task.other):
+                if config is not None:
+                    await self._replace_adapter(config.name)
         if status is not Status.PASSED and self._options.external is None:
             await self._drop_broker()
         return result
@@ -119,18 +128,21 @@ class Worker:
             if self._broker is None or (isinstance(self._broker, ReferenceBroker) and not self._broker.alive):
                 self._broker = await self._new_broker({})
             broker = self._broker
-        adapter = None
-        if task.adapter is not None:
-            adapter = self._adapters.get(task.adapter.name)
-            if adapter is None or not adapter.alive:
-                adapter = AdapterProcess(task.adapter, self._options.python)
-                self._adapters[task.adapter.name] = adapter
-                await adapter.start()
-            lacking = task.scenario.features() - adapter.features
-            if lacking:
-                raise Failure(f"the adapter does not offer {', '.join(sorted(lacking))}")
+        adapter = await self._adapter(task.adapter, task.scenario) if task.adapter else None
+        other = await self._adapter(task.other, task.scenario) if task.other else None
         new_broker = None if self._options.external is not None else self._new_broker
-        return Stage(self._options.spec, broker, adapter, new_broker)
+        return Stage(self._options.spec, broker, adapter, new_broker, other)
+
+    async def _adapter(self, config: AdapterConfig, scenario: Scenario) -> AdapterProcess:
+        adapter = self._adapters.get(config.name)
+        if adapter is None or not adapter.alive:
+            adapter = AdapterProcess(config, self._options.python)
+            self._adapters[config.name] = adapter
+            await adapter.start()
+        lacking = scenario.features() - adapter.features
+        if lacking:
+            raise Failure(f"the adapter of {config.name} does not offer {', '.join(sorted(lacking))}")
+        return adapter
 
     async def _new_broker(self, settings: Mapping[str, Any]) -> ReferenceBroker:
         broker = ReferenceBroker(
@@ -210,11 +222,11 @@ async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfi
     usable = []
     for config in options.adapters:
         missing = config.missing()
-        if missing is None and config.build:
-            missing = await _build(config)
         if missing:
             columns.append(Column(config.name, not_run=missing))
             continue
+        if config.build:
+            await _build(config)
         probe = AdapterProcess(config, options.python)
         try:
             await probe.start()
@@ -228,7 +240,7 @@ async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfi
     return columns, usable
 
 
-async def _build(config: AdapterConfig) -> str | None:
+async def _build(config: AdapterConfig) -> None:
     assert config.build is not None
     process = await asyncio.create_subprocess_exec(
         *config.build, cwd=config.folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -238,7 +250,6 @@ async def _build(config: AdapterConfig) -> str | None:
         raise HarnessError(
             f"adapter {config.name} does not build: {output.decode('utf-8', 'replace')[-2000:]}"
         )
-    return None
 
 
 def repository_root(spec_folder: Path) -> Path:

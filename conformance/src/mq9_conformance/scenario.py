@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,22 @@ class Scenario:
     steps: tuple[Step, ...]
     data: Mapping[str, Any]
     handles: dict[str, str] = field(default_factory=dict)
+    other_sdk: str | None = None
+    """For one run of a scenario with `other`: the SDK that plays those clients."""
+
+    @property
+    def base(self) -> str:
+        """The name in the file; that of a run with another SDK has `/with-SDK` at its end."""
+        return self.name.removesuffix(f"/with-{self.other_sdk}")
+
+    @property
+    def other(self) -> frozenset[str]:
+        """The clients that every SDK plays in turn, the other clients being the SDK under test."""
+        return frozenset(self.data.get("other") or ())
+
+    def with_other(self, sdk: str) -> Scenario:
+        """The run in which `sdk` plays the clients of `other`."""
+        return replace(self, name=f"{self.name}/with-{sdk}", other_sdk=sdk)
 
     @property
     def place(self) -> str:
@@ -183,6 +199,8 @@ class Scenario:
 
     def not_raw(self) -> str | None:
         """Why raw requests cannot stand in for an SDK here, None if they can."""
+        if self.other:
+            return "it is about two SDKs"
         if "scripted" in self.data or "intercept" in self.data:
             return "it is about how an SDK takes odd replies"
         for options in (self.data.get("clients") or {}).values():

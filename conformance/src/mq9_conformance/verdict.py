@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -115,7 +116,7 @@ class RunReport:
             if column.not_run and self.strict:
                 self.problems.append(f"{column.name} was not run: {column.not_run}")
         if not self.filtered:
-            ran = {result.scenario.name for result in self.results}
+            ran = {result.scenario.base for result in self.results}
             scenarios = [scenario for scenario in all_scenarios if scenario.name in ran]
             unchecked = uncovered(self.spec, scenarios)
             if unchecked:
@@ -127,9 +128,10 @@ class RunReport:
 def differences(results: Iterable[Result]) -> list[str]:
     """The second witness: SDKs that passed a scenario must have sent the same requests.
 
-    A scenario with `lockstep: false` is left out: what it sends depends on time.
+    A difference shows both sides: what most SDKs sent (`-`) and what the others did (`+`). A scenario with
+    `lockstep: false` is left out: what it sends depends on time.
     """
-    groups: dict[str, dict[str, list[str]]] = {}
+    groups: dict[str, dict[str, list[Result]]] = {}
     for result in results:
         if (
             result.transcript
@@ -137,11 +139,34 @@ def differences(results: Iterable[Result]) -> list[str]:
             and result.scenario.data.get("lockstep", True)
         ):
             text = canonical_json(result.transcript)
-            groups.setdefault(result.scenario.name, {}).setdefault(text, []).append(result.column)
+            groups.setdefault(result.scenario.name, {}).setdefault(text, []).append(result)
+    found = []
+    for name, texts in sorted(groups.items()):
+        most, *others = sorted(texts.values(), key=len, reverse=True)
+        for other in others:
+            found.append(f"{name}: SDKs sent different requests:\n" + "\n".join(_both_sides(most, other)))
+    return found
+
+
+def _both_sides(left: list[Result], right: list[Result]) -> list[str]:
+    """What two groups of SDKs sent, as a unified difference."""
+    difference = difflib.unified_diff(
+        _sent(left[0]),
+        _sent(right[0]),
+        ", ".join(result.column for result in left),
+        ", ".join(result.column for result in right),
+        lineterm="",
+        n=2,
+    )
+    return [f"    {line}" for line in difference]
+
+
+def _sent(result: Result) -> list[str]:
+    """What an SDK sent, a line a request."""
     return [
-        f"{name}: SDKs sent different requests: {' / '.join(', '.join(names) for names in texts.values())}"
-        for name, texts in sorted(groups.items())
-        if len(texts) > 1
+        f"{client}: {canonical_json(request)}"
+        for client, requests in result.transcript.items()
+        for request in requests
     ]
 
 

@@ -32,6 +32,8 @@ class WireRecord:
     at: float
     gap_ms: float
     reply: bytes | None = None
+    beside: bool = False
+    """Whether it went out before the request in front of it was answered."""
 
     def as_data(self) -> dict[str, Any]:
         """The fields that a scenario may compare."""
@@ -66,6 +68,7 @@ class WireLog:
 
     def add(self, record: WireRecord) -> None:
         """Notes a request and wakes whoever waits for one."""
+        record.beside = bool(self.records) and self.records[-1].reply is None
         self.records.append(record)
         self.changed.set()
 
@@ -178,46 +181,61 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
     """The requests of a scenario in a form that is the same for every SDK that behaves the same.
 
     Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes and
-    RENEWs that repeat themselves are one; times are left out.
+    RENEWs that repeat themselves are one; requests that went out side by side are sorted; times are
+    left out.
     """
     names = variables.reverse()
     seen: dict[str, str] = {}
 
-    def plain(text: str) -> str:
+    def plain(text: str, number: bool = True) -> str:
         for value, name in names.items():
             text = text.replace(value, name)
-        if _HEX_ID.match(text):
-            return seen.setdefault(text, f"$id{len(seen) + 1}")
-        return text
+        return numbered(text, number) if _HEX_ID.match(text) else text
 
-    def clean(value: Any, key: str = "") -> Any:
+    def numbered(text: str, number: bool) -> str:
+        return seen.setdefault(text, f"$id{len(seen) + 1}") if number else "$id"
+
+    def clean(value: Any, key: str = "", number: bool = True) -> Any:
         if isinstance(value, str):
-            if key == "lease_id":
-                return seen.setdefault(value, f"$id{len(seen) + 1}")
-            return plain(value)
+            return numbered(value, number) if key == "lease_id" else plain(value, number)
         if isinstance(value, list):
-            return [clean(item) for item in value]
+            return [clean(item, number=number) for item in value]
         if isinstance(value, dict):
-            return {plain(name): clean(item, name) for name, item in value.items()}
+            return {plain(name, number): clean(item, name, number) for name, item in value.items()}
         return value
+
+    def line_of(record: WireRecord, number: bool = True) -> dict[str, Any]:
+        line: dict[str, Any] = {"subject": plain(record.subject, number)}
+        if record.headers:
+            line["headers"] = sorted([name, plain(value, number)] for name, value in record.headers)
+        if record.operation == "msg.send":
+            line["payload"] = show(record.payload)
+        elif record.payload:
+            line["json"] = canonical_json(clean(_json_or_text(record.payload), number=number))
+        return line
 
     result: dict[str, list[dict[str, Any]]] = {}
     for log in sorted(logs, key=lambda log: log.client):
         lines: list[dict[str, Any]] = []
-        for record in log.records:
-            line: dict[str, Any] = {"subject": plain(record.subject)}
-            if record.headers:
-                line["headers"] = sorted([name, plain(value)] for name, value in record.headers)
-            if record.operation == "msg.send":
-                line["payload"] = show(record.payload)
-            elif record.payload:
-                line["json"] = canonical_json(clean(_json_or_text(record.payload)))
-            repeats = bool(lines) and lines[-1] == line
-            if repeats and (record.operation == "msg.renew" or _was_empty(record)):
-                continue
-            lines.append(line)
+        for group in _side_by_side(log.records):
+            for record in sorted(group, key=lambda record: canonical_json(line_of(record, False))):
+                line = line_of(record)
+                repeats = bool(lines) and lines[-1] == line
+                if not (repeats and (record.operation == "msg.renew" or _was_empty(record))):
+                    lines.append(line)
         result[log.client] = lines
     return result
+
+
+def _side_by_side(records: list[WireRecord]) -> list[list[WireRecord]]:
+    """Requests that went out before the one in front of them was answered stand in one group."""
+    groups: list[list[WireRecord]] = []
+    for record in records:
+        if record.beside and groups:
+            groups[-1].append(record)
+        else:
+            groups.append([record])
+    return groups
 
 
 def _json_or_text(payload: bytes) -> Any:

@@ -80,7 +80,7 @@ def parity(report: RunReport) -> dict[str, dict[str, str]]:
 
 def covered(report: RunReport) -> list[Coverage]:
     """The requirements with the checks that ran."""
-    ran = {result.scenario.name for result in report.results}
+    ran = {result.scenario.base for result in report.results}
     return coverage(report.spec, [scenario for scenario in report.scenarios if scenario.name in ran])
 
 
@@ -95,7 +95,7 @@ def closing_line(report: RunReport) -> str:
         parts.append(f"NOT RUN: {', '.join(not_run)}")
     if report.problems:
         parts.append(f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}")
-    names = len({result.scenario.name for result in report.results})
+    names = len({result.scenario.base for result in report.results})
     return f"conformance: {', '.join(parts)} ({names} scenarios, {report.seconds:.1f} s)"
 
 

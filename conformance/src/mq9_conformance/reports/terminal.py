@@ -42,7 +42,7 @@ class TerminalReport:
         for line in result.timeline[-60:]:
             self._console.print(escape(line), style="dim")
         self._console.print(
-            f"again: mq9-conformance run --filter '={result.scenario.name}' --sdk {result.column}"
+            f"again: mq9-conformance run --filter '={result.scenario.base}' --sdk {result.column}"
         )
         self._console.print(f"lines: mq9-conformance replay {escape(file)}")
 
