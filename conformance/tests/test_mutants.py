@@ -20,6 +20,13 @@ def test_there_are_enough_and_each_breaks_a_requirement_of_the_spec(spec):
     assert {spec.requirements[mutant.requirement].by for mutant in adapters.MUTANTS} == {"sdk"}
 
 
+def test_what_adapters_declare_breaks_requirements_on_an_sdk(spec):
+    for config in find_adapters(find_spec().parent):
+        assert len({mutant.name for mutant in config.mutants}) == len(config.mutants), config.name
+        for mutant in config.mutants:
+            assert spec.requirements[mutant.requirement].by == "sdk", (config.name, mutant)
+
+
 def test_an_edit_that_changes_nothing_leaves_the_bytes_alone(spec):
     request = (b"$mq9.AI.MSG.ACK.a.b", b"in.1", b"NATS/1.0\r\nA:b\r\n\r\n", b'{ "msg_id":1.0 }')
     ask = take_apart(spec, None, request)

@@ -27,6 +27,14 @@ _START_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
+class DeclaredMutant:
+    """A broken piece that an adapter puts in when MQ9_ADAPTER_MUTANT names it."""
+
+    name: str
+    requirement: str
+
+
+@dataclass(frozen=True)
 class AdapterConfig:
     """How an SDK's adapter is started, as its `adapter.yaml` says."""
 
@@ -38,6 +46,7 @@ class AdapterConfig:
     vectors: Path | None = None
     """The JUnit file of the SDK's own tests, with its wire vectors."""
     environment: dict[str, str] = field(default_factory=dict)
+    mutants: list[DeclaredMutant] = field(default_factory=list)
 
     def missing(self) -> str | None:
         """Says why this adapter cannot run here, None if it can."""
@@ -54,6 +63,9 @@ def find_adapters(root: Path) -> list[AdapterConfig]:
         data = yaml.safe_load(path.read_text("utf-8"))
         if not isinstance(data, dict) or not {"sdk", "run"} <= data.keys():
             raise HarnessError(f"{path}: `sdk` and `run` were expected")
+        mutants = data.get("mutants") or []
+        if not all(isinstance(item, dict) and item.keys() == {"name", "requirement"} for item in mutants):
+            raise HarnessError(f"{path}: mutants: a list of `name` and `requirement` was expected")
         found.append(
             AdapterConfig(
                 name=str(data["sdk"]),
@@ -62,6 +74,7 @@ def find_adapters(root: Path) -> list[AdapterConfig]:
                 needs=[str(tool) for tool in data.get("needs", [])],
                 build=[str(word) for word in data["build"]] if data.get("build") else None,
                 vectors=root / str(data["vectors"]) if data.get("vectors") else None,
+                mutants=[DeclaredMutant(str(item["name"]), str(item["requirement"])) for item in mutants],
             )
         )
     return found

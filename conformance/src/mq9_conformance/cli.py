@@ -103,7 +103,10 @@ def _parser() -> argparse.ArgumentParser:
         "mutants", "Proves that broken adapters and brokers are caught; prints the kill matrix."
     )
     mutants.add_argument(
-        "--filter", metavar="TEXT", default="", help="only mutants whose name or requirement contains this"
+        "--filter",
+        metavar="TEXT",
+        default="",
+        help="only mutants whose name or requirement contains this, or of this SDK or kind",
     )
     mutants.add_argument(
         "--workers",
@@ -114,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     mutants.add_argument(
         "--reports", metavar="DIR", help="where the kill matrix goes (default: reports/conformance)"
+    )
+    mutants.add_argument(
+        "--strict", action="store_true", help="an SDK whose adapters cannot run here makes the run red"
     )
     mutants.add_argument("--verbose", "-v", action="store_true", help="say what killed each mutant")
     mutants.set_defaults(action=_mutants)
@@ -267,7 +273,14 @@ def _mutants(options: argparse.Namespace) -> int:
     _checked(scenarios, spec)
     reports = Path(options.reports) if options.reports else root / "reports" / "conformance"
     return run_mutants(
-        spec, scenarios, root, reports, text=options.filter, workers=options.workers, verbose=options.verbose
+        spec,
+        scenarios,
+        root,
+        reports,
+        text=options.filter,
+        workers=options.workers,
+        verbose=options.verbose,
+        strict=options.strict,
     )
 
 

@@ -225,8 +225,7 @@ async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfi
         if missing:
             columns.append(Column(config.name, not_run=missing))
             continue
-        if config.build:
-            await _build(config)
+        await build(config)
         probe = AdapterProcess(config, options.python)
         try:
             await probe.start()
@@ -240,8 +239,10 @@ async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfi
     return columns, usable
 
 
-async def _build(config: AdapterConfig) -> None:
-    assert config.build is not None
+async def build(config: AdapterConfig) -> None:
+    """Runs the command that makes an adapter, if it has one; raises HarnessError if that fails."""
+    if not config.build:
+        return
     process = await asyncio.create_subprocess_exec(
         *config.build, cwd=config.folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +15,7 @@ from rich.console import Console
 from ..adapter import AdapterConfig, find_adapters
 from ..patience import PATIENCE
 from ..results import HarnessError
-from ..runner import RunOptions, Task, Worker
+from ..runner import RunOptions, Task, Worker, build
 from ..scenario import Scenario
 from ..spec import Spec
 from ..values import ScenarioError
@@ -27,7 +29,7 @@ _LONG_S = 30.0
 """Scenarios that may take longer are compared with their unbroken run from the start, not afterwards."""
 
 _SDK = "python"
-"""The SDK whose adapter is broken."""
+"""The SDK that is broken from outside; the adapters of the others have broken pieces of their own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Subject:
     kind: str
     name: str
     requirement: str
+    sdk: str = _SDK
+
+    @property
+    def place(self) -> str:
+        """Where it sits, for people: the broker, or an SDK's adapter."""
+        return self.kind if self.kind == "broker" else f"{self.kind} {self.sdk}"
 
 
 @dataclass
@@ -66,11 +74,18 @@ def run_mutants(
     text: str,
     workers: int,
     verbose: bool,
+    strict: bool = False,
 ) -> int:
     """Runs every mutant, prints the kill matrix and gives the exit code."""
+    configs = {config.name: config for config in find_adapters(root)}
     subjects = [Subject("broker", m.name, m.requirement) for m in brokers.MUTANTS]
     subjects += [Subject("adapter", m.name, m.requirement) for m in adapters.MUTANTS]
-    chosen = [s for s in subjects if text in s.name or text in s.requirement or text == s.kind]
+    subjects += [
+        Subject("adapter", m.name, m.requirement, config.name)
+        for config in configs.values()
+        for m in config.mutants
+    ]
+    chosen = [s for s in subjects if text in s.name or text in s.requirement or text in s.place.split()]
     if not chosen:
         raise ScenarioError(f"no mutant has {text!r} in its name or requirement")
     unknown = sorted({s.requirement for s in subjects} - spec.requirements.keys())
@@ -79,46 +94,51 @@ def run_mutants(
     PATIENCE.request_s, PATIENCE.event_s = 6.0, 6.0
     console = Console(highlight=False, soft_wrap=True)
     began = time.monotonic()
-    outcomes = asyncio.run(_all(chosen, spec, scenarios, root, workers, console, verbose=verbose))
+    missing = {name: why for name, config in configs.items() if (why := config.missing())}
+    not_run = [subject for subject in chosen if subject.sdk in missing]
+    chosen = [subject for subject in chosen if subject.sdk not in missing]
+    outcomes = asyncio.run(_all(chosen, spec, scenarios, configs, workers))
     seconds = time.monotonic() - began
-    outcomes.sort(key=lambda o: (o.subject.kind, o.subject.requirement, o.subject.name))
+    outcomes.sort(key=lambda o: (o.subject.place, o.subject.requirement, o.subject.name))
     survivors = [outcome for outcome in outcomes if not outcome.dead]
     _write(outcomes, reports)
     for outcome in outcomes:
         _print(console, outcome, reason=verbose)
-    counts = {kind: sum(o.subject.kind == kind for o in outcomes) for kind in ("broker", "adapter")}
-    style = "bold red" if survivors else "bold green"
+    for sdk in sorted({subject.sdk for subject in not_run}):
+        count = sum(subject.sdk == sdk for subject in not_run)
+        console.print(f"[yellow]NOT RUN[/] {count} adapters of {sdk}: {missing[sdk]}")
+    places = Counter("broker" if o.subject.kind == "broker" else o.subject.sdk for o in outcomes)
+    red = bool(survivors or not outcomes or (strict and not_run))
     console.print(
-        f"[{style}]mutants: {len(outcomes) - len(survivors)} of {len(outcomes)} caught "
-        f"({counts['broker']} brokers, {counts['adapter']} adapters, {seconds:.1f} s)[/]"
+        f"[{'bold red' if red else 'bold green'}]mutants: {len(outcomes) - len(survivors)} of"
+        f" {len(outcomes)} caught ({', '.join(f'{n} {place}' for place, n in places.items())};"
+        f" {seconds:.1f} s)[/]"
     )
-    return 1 if survivors else 0
+    return int(red)
 
 
 async def _all(
     subjects: list[Subject],
     spec: Spec,
     scenarios: list[Scenario],
-    root: Path,
+    configs: Mapping[str, AdapterConfig],
     workers: int,
-    console: Console,
-    *,
-    verbose: bool,
 ) -> list[Outcome]:
     smoke = next((scenario for scenario in scenarios if scenario.name == SMOKE), None)
     if smoke is None:
         raise ScenarioError(f"there is no scenario {SMOKE}")
-    python = next((config for config in find_adapters(root) if config.name == _SDK), None)
-    if python is None:
+    if _SDK not in configs:
         raise ScenarioError(f"there is no adapter of the {_SDK} SDK")
+    for name in sorted({subject.sdk for subject in subjects}):
+        await build(configs[name])
     by_length = sorted(subjects, key=lambda s: s.requirement == "KEEPALIVE-002")  # takes 20 s: popped first
     outcomes: list[Outcome] = []
-    baseline = Baseline(spec, python)
+    baseline = Baseline(spec, configs)
 
     async def work() -> None:
         while by_length:
-            outcome = await _try(by_length.pop(), spec, scenarios, smoke, python, baseline)
-            outcomes.append(outcome)
+            subject = by_length.pop()
+            outcomes.append(await _try(subject, spec, scenarios, smoke, configs[subject.sdk], baseline))
 
     await asyncio.gather(*(work() for _ in range(max(1, min(workers, len(subjects))))))
     await baseline.close()
@@ -128,8 +148,8 @@ async def _all(
 class Baseline:
     """What the scenarios say of the unbroken broker and SDK: a scenario that fails anyway catches nothing."""
 
-    def __init__(self, spec: Spec, python: AdapterConfig) -> None:
-        self._spec, self._python = spec, python
+    def __init__(self, spec: Spec, configs: Mapping[str, AdapterConfig]) -> None:
+        self._spec, self._configs = spec, configs
         self._idle: list[Worker] = []
         self._known: dict[tuple[str, str], asyncio.Task[Result]] = {}
 
@@ -137,7 +157,7 @@ class Baseline:
         """Plays a scenario without any mutant, once."""
         key = (task.scenario.name, task.column)
         if key not in self._known:
-            adapter = self._python if task.adapter is not None else None
+            adapter = self._configs[task.adapter.name] if task.adapter is not None else None
             self._known[key] = asyncio.ensure_future(self._play(Task(task.scenario, adapter)))
         return self._known[key]
 
@@ -165,24 +185,21 @@ async def _try(
     spec: Spec,
     scenarios: list[Scenario],
     smoke: Scenario,
-    python: AdapterConfig,
+    config: AdapterConfig,
     baseline: Baseline,
 ) -> Outcome:
     """One mutant: smoke, then claiming scenarios until one fails."""
     outcome = Outcome(subject)
     began = time.monotonic()
     environment = {"MQ9_MUTANT": subject.name}
+    options, adapter = RunOptions(spec, [], []), config
     if subject.kind == "broker":
         options = RunOptions(spec, [], [], broker_environment=environment)
-        adapter = python
+    elif subject.sdk == _SDK:
+        command = ["{python}", "-m", "mq9_conformance.mutants.python_adapter"]
+        adapter = replace(config, command=command, environment=environment)
     else:
-        options = RunOptions(spec, [], [])
-        adapter = AdapterConfig(
-            name=python.name,
-            command=["{python}", "-m", "mq9_conformance.mutants.python_adapter"],
-            folder=python.folder,
-            environment=environment,
-        )
+        adapter = replace(config, environment={"MQ9_ADAPTER_MUTANT": subject.name})
     worker = Worker(options)
     try:
         result = await worker.run(Task(smoke, None if subject.kind == "broker" else adapter))
@@ -219,7 +236,7 @@ async def _try(
 
 
 def _tasks(subject: Subject, scenarios: list[Scenario], adapter: AdapterConfig) -> list[Task]:
-    claiming = [scenario for scenario in scenarios if subject.requirement in scenario.covers]
+    claiming = [s for s in scenarios if subject.requirement in s.covers and not s.other]
     claiming.sort(key=lambda scenario: scenario.timeout_s)
     if subject.kind == "adapter":
         return [Task(scenario, adapter) for scenario in claiming if scenario.needs_sdk]
@@ -230,7 +247,7 @@ def _tasks(subject: Subject, scenarios: list[Scenario], adapter: AdapterConfig) 
 
 def _print(console: Console, outcome: Outcome, *, reason: bool) -> None:
     subject = outcome.subject
-    head = f"{subject.kind:<8} {subject.requirement:<14} {subject.name:<36} {outcome.seconds:5.1f} s "
+    head = f"{subject.place:<15} {subject.requirement:<14} {subject.name:<36} {outcome.seconds:5.1f} s "
     if outcome.dead:
         console.print(f"[green]caught  [/] {head} {outcome.killed_by}", markup=True)
         if reason:
@@ -247,6 +264,7 @@ def _write(outcomes: list[Outcome], folder: Path) -> None:
         {
             "mutant": o.subject.name,
             "kind": o.subject.kind,
+            "sdk": o.subject.sdk if o.subject.kind == "adapter" else None,
             "requirement": o.subject.requirement,
             "smoke": o.smoke,
             "caught": o.dead,
@@ -273,7 +291,7 @@ def _write(outcomes: list[Outcome], folder: Path) -> None:
     for o in outcomes:
         verdict = o.killed_by if o.dead else f"**SURVIVES** {o.problem}".replace("|", "\\|")
         lines.append(
-            f"| {o.subject.name} | {o.subject.kind} | {o.subject.requirement} |"
+            f"| {o.subject.name} | {o.subject.place} | {o.subject.requirement} |"
             f" {'passes' if o.smoke else 'FAILS'} | {verdict} |"
         )
     (folder / "mutants.md").write_text("\n".join(lines) + "\n", "utf-8", "backslashreplace")
