@@ -16,7 +16,7 @@ help:  ## Lists these commands.
 setup: $(READY)  ## Makes .venv from uv.lock; nothing global is touched.
 $(READY): uv.lock pyproject.toml $(wildcard */pyproject.toml sdks/python/pyproject.toml)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip --disable-pip-version-check -q install uv==$(UV_VERSION); }
-	$(BIN)/uv -q sync --frozen --all-packages --all-groups && touch $(READY)
+	$(BIN)/uv -q sync --frozen --all-packages --all-groups --compile-bytecode && touch $(READY)
 
 generate: $(READY)  ## Renders everything that comes from spec/.
 	@$(BIN)/mq9-codegen generate

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +85,45 @@ def _chosen(options: argparse.Namespace) -> tuple[Spec, Path, list[Target]]:
     return read_spec(spec_folder), out, chosen
 
 
+_Rendered = tuple[dict[str, str], Sequence[Problem]]
+
+
+def _render_one(spec: Spec, target: Target) -> _Rendered:
+    try:
+        return render(spec, target), []
+    except SpecError as error:
+        return {}, error.problems
+
+
+def _rendered(spec: Spec, targets: list[Target]) -> list[_Rendered]:
+    """Renders targets on all cores, in the order given: forked workers have the model already."""
+    workers = min(os.cpu_count() or 1, len(targets))
+    if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        return [_render_one(spec, target) for target in targets]
+    with multiprocessing.get_context("fork").Pool(workers, _take_over, (spec, targets)) as pool:
+        return pool.map(_render_numbered, range(len(targets)), chunksize=1)
+
+
+_work: tuple[Spec, list[Target]]
+"""What a forked worker renders from."""
+
+
+def _take_over(spec: Spec, targets: list[Target]) -> None:
+    global _work  # noqa: PLW0603 - a worker's own
+    _work = (spec, targets)
+
+
+def _render_numbered(index: int) -> _Rendered:
+    spec, targets = _work
+    return _render_one(spec, targets[index])
+
+
 def _render_all(spec: Spec, targets: list[Target]) -> Iterator[tuple[Target, dict[str, str]]]:
     problems: list[Problem] = []
     results: list[tuple[Target, dict[str, str]]] = []
-    for target in targets:
-        try:
-            results.append((target, render(spec, target)))
-        except SpecError as error:
-            problems.extend(error.problems)
+    for target, (files, mistakes) in zip(targets, _rendered(spec, targets), strict=True):
+        results.append((target, files))
+        problems.extend(mistakes)
     if problems:
         raise SpecError(problems)
     # Two targets may share a root, never a file.
