@@ -9,7 +9,13 @@ DOTNET := if ! command -v dotnet >/dev/null && [ -f ../shared/toolchains/dotnet.
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup generate check test conformance bench package docs demo lock clean
+SDKS = $(sort $(patsubst sdks/%/Makefile,%,$(wildcard sdks/*/Makefile)))
+# Runs a target of every SDK's Makefile; one whose tools are missing is named and left out.
+EACH_SDK = $(DOTNET) for sdk in $(SDKS); do \
+	lacks=$$($(BIN)/python tools/missing.py $$sdk); \
+	if [ -n "$$lacks" ]; then echo "NOT RUN $$sdk: $$lacks"; else $(MAKE) --no-print-directory -C sdks/$$sdk $(1) || exit 1; fi; done
+
+.PHONY: help setup generate check test conformance bench package docs api demo lock clean
 help:  ## Lists these commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +(.*)/  make \1|\2/' | column -t -s '|'
 
@@ -33,11 +39,15 @@ conformance: $(READY)  ## Replays every scenario against every SDK and prints th
 bench: $(READY)  ## Measures the broker beside a real NATS server with JetStream, in one run.
 	@$(BIN)/python bench/compare.py
 
-package: $(READY)  ## Builds wheels and source archives of every Python package into dist/.
-	@$(BIN)/uv -q build --all-packages --out-dir dist && ls dist
+package: $(READY)  ## Builds the packages of every language into dist/.
+	@$(BIN)/uv -q build --all-packages --out-dir dist && $(call EACH_SDK,package) && ls dist
 
-docs: $(READY)  ## Renders the reference pages, the JSON Schemas and the AsyncAPI document.
+api: $(READY)  ## Writes the list of every SDK's public API; review the difference before you commit it.
+	@$(call EACH_SDK,api)
+
+docs: $(READY)  ## Renders the reference pages, JSON Schemas, AsyncAPI, and every SDK's own reference into build/docs/.
 	@for t in json-schema docs asyncapi; do $(BIN)/mq9-codegen generate --target $$t || exit 1; done
+	@$(call EACH_SDK,docs) && ls build/docs
 
 demo: $(READY) generate  ## Agents at work: six processes, one conversation. INPUT=file-or-folder gives them your own text.
 	@$(BIN)/python demo/run.py

@@ -18,7 +18,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from threading import Event
 from xml.etree import ElementTree
+
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
@@ -37,6 +40,8 @@ class Stage:
         needs: Programs without which it can't run.
         alone: Runs with nothing beside it, because it uses both cores itself.
         timeout: Seconds after which it is ended and has failed.
+        after: Stages that it waits for, because both build in the same folder.
+        strict: Arguments that make what can't run here a failure.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Stage:
     needs: list[str] = field(default_factory=list)
     alone: bool = False
     timeout: int = 900
+    after: tuple[str, ...] = ()
+    strict: list[str] = field(default_factory=list)
 
 
 def pytest_stage(
@@ -56,7 +63,30 @@ def pytest_stage(
     return Stage(name, command, junit=f"{name}.xml", needs=needs or [], timeout=timeout)
 
 
+def sdk_stages() -> list[Stage]:
+    """Tests, linters and examples of every SDK but Python's, as its Makefile has them; the slow ones first."""
+    stages: list[Stage] = []
+    for what in ("test", "lint", "examples"):
+        for makefile in sorted(ROOT.glob("sdks/*/Makefile")):
+            sdk = makefile.parent.name
+            if sdk == "python":
+                continue
+            adapter = yaml.safe_load((makefile.parent / "adapter" / "adapter.yaml").read_text("utf-8"))
+            stages.append(
+                Stage(
+                    f"sdk-{sdk}" if what == "test" else f"{what}-{sdk}",
+                    ["make", "--no-print-directory", "-C", f"sdks/{sdk}", what],
+                    junit=f"sdk-{sdk}.xml" if what == "test" else "",
+                    needs=[*adapter.get("needs", [])],
+                    after=() if what == "test" else (f"sdk-{sdk}",),
+                    timeout=1500,
+                )
+            )
+    return stages
+
+
 STAGES = [
+    *sdk_stages(),
     Stage("generated-files", ["mq9-codegen", "check"]),
     Stage("spec-lint", ["mq9-codegen", "lint"]),
     Stage("spec-diff", ["mq9-codegen", "diff", "--against", "released"]),
@@ -67,6 +97,7 @@ STAGES = [
     Stage("mypy-conformance", ["mypy", "conformance/src"]),
     Stage("mypy-sdk", ["mypy", "sdks/python/src"]),
     Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
+    Stage("api-python", ["python", "tools/python_api.py", "--check"]),
     pytest_stage("codegen", "codegen/tests", timeout=1200),
     pytest_stage("broker", "broker/tests", timeout=1200),
     pytest_stage("conformance-runner", "conformance/tests"),
@@ -80,10 +111,17 @@ STAGES = [
         alone=True,
         timeout=1200,
     ),
-    Stage("conformance", ["mq9-conformance", "run"], junit="conformance/junit.xml", alone=True, timeout=1200),
-    Stage("mutants", ["mq9-conformance", "mutants"], alone=True, timeout=1200),
+    Stage(
+        "conformance",
+        ["mq9-conformance", "run"],
+        junit="conformance/junit.xml",
+        alone=True,
+        timeout=1800,
+        strict=["--strict"],
+    ),
+    Stage("mutants", ["mq9-conformance", "mutants"], alone=True, timeout=1800, strict=["--strict"]),
     Stage("package", ["uv", "-q", "build", "--all-packages", "--out-dir", str(REPORTS / "dist")]),
-    Stage("demo", ["python", "demo/run.py"], alone=True, timeout=180),
+    Stage("demo", ["python", "demo/run.py"], alone=True, timeout=180, strict=["--strict"]),
 ]
 
 
@@ -130,7 +168,7 @@ def run(stage: Stage, strict: bool) -> Outcome:
     }
     with log.open("wb") as out:
         process = subprocess.Popen(
-            stage.command,
+            [*stage.command, *(stage.strict if strict else [])],
             cwd=ROOT,
             env=environment,
             stdout=out,
@@ -187,8 +225,20 @@ def main() -> int:
     REPORTS.mkdir(exist_ok=True)
     outcomes: list[Outcome] = []
     started = time.monotonic()
+    ended = {stage.name: Event() for stage in stages}
+
+    def in_turn(stage: Stage) -> Outcome:
+        for name in stage.after:
+            if name in ended:
+                ended[name].wait()
+        try:
+            return run(stage, options.strict)
+        finally:
+            ended[stage.name].set()
+
+    # Stages begin in the order of the list, so what one waits for has begun before it.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        futures = [pool.submit(run, stage, options.strict) for stage in stages if not stage.alone]
+        futures = [pool.submit(in_turn, stage) for stage in stages if not stage.alone]
         for future in as_completed(futures):
             outcomes.append(future.result())
             show(outcomes[-1])
