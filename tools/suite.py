@@ -64,7 +64,7 @@ def pytest_stage(
 
 
 def sdk_stages() -> list[Stage]:
-    """Tests, linters and examples of every SDK but Python's, as its Makefile has them; the slow ones first."""
+    """Tests, linters and examples of every SDK but Python's, by its Makefile; the slow ones first."""
     stages: list[Stage] = []
     for what in ("test", "lint", "examples"):
         for makefile in sorted(ROOT.glob("sdks/*/Makefile")):
