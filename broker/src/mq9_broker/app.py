@@ -1,23 +1,22 @@
 """The running broker: puts store, engine, shell, NATS listener and HTTP port together, and ends them."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 
 import msgspec
 
 from mq9_broker.clock import Clock, ManualClock, WallClock
 from mq9_broker.config import Address, Config
-from mq9_broker.engine import Engine, EngineLimits
+from mq9_broker.engine import Engine, EngineLimits, FormatError
 from mq9_broker.http import HttpResponse, HttpServer, Route
 from mq9_broker.shell.shell import Shell, ShellOptions
-from mq9_broker.store import MemoryStore, RocksdbStore, Store
+from mq9_broker.storage import Storage
+from mq9_broker.store import FolderError, StoreUnavailableError
 from mq9_broker.transport import Listener, ListenerOptions
 from mq9_broker.version import __version__
 
@@ -48,7 +47,10 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._store = _open_store(config)
+        try:
+            self._storage = Storage(config.data, config.fsync, config.reserve)
+        except FolderError as error:
+            raise StartError(f"--data {config.data}: {error}") from None
         limits = EngineLimits(
             max_messages=config.mailbox_max_messages,
             max_bytes=config.mailbox_max_bytes,
@@ -57,7 +59,11 @@ class App:
             max_groups=config.max_groups,
             max_reply=config.max_reply,
         )
-        engine = Engine(self._store, limits)
+        try:
+            engine = Engine(self._storage.store, limits)
+        except (FormatError, StoreUnavailableError) as error:
+            self._storage.store.close()
+            raise StartError(f"--data {config.data}: {error}") from None
         self._clock: Clock = WallClock()
         if config.test_clock:
             # It may have been ahead of the computer's when the store was written: time never goes back.
@@ -82,8 +88,6 @@ class App:
             ),
         )
         self._http: HttpServer | None = None
-        self._syncing: asyncio.Task[None] | None = None
-        self._stop_syncing = asyncio.Event()
         self._is_ready = False
 
     async def start(self) -> tuple[str, str]:
@@ -92,7 +96,7 @@ class App:
         Raises:
             StartError: an address cannot be listened on.
         """
-        self._shell.start(asyncio.get_running_loop())
+        self._storage.start(self._shell)
         http_url = "off"
         if self.config.http is not None:
             self._http = HttpServer(self._routes())
@@ -104,8 +108,6 @@ class App:
             await self._listener.start(*self.config.listen)
         except OSError as error:
             raise _cannot_listen("--listen", self.config.listen, error) from None
-        if self.config.fsync == "interval" and isinstance(self._store, RocksdbStore):
-            self._syncing = asyncio.create_task(_sync_now_and_then(self._store, self._stop_syncing))
         self._is_ready = True
         return f"nats://{Address(*self._listener.address)}", http_url
 
@@ -115,6 +117,7 @@ class App:
         self._listener.stop_accepting()
         self._shell.shutdown()
         await self._listener.drain(self.config.shutdown_grace)
+        self._storage.flush()
         await self._listener.close()
         await self.release()
 
@@ -122,11 +125,8 @@ class App:
         """Close what is open besides connections to clients."""
         if self._http is not None:
             await self._http.close()
-        if self._syncing is not None:
-            self._stop_syncing.set()
-            await self._syncing
         self._shell.close()
-        self._store.close()
+        await self._storage.close()
 
     def _routes(self) -> dict[str, dict[str, Route]]:
         routes: dict[str, dict[str, Route]] = {
@@ -155,38 +155,6 @@ class App:
             return HttpResponse(400, {"error": why})
         self._shell.advance_clock(advance.advance_ms)
         return HttpResponse(200, {"now_ms": self._clock.now_ms()})
-
-
-def _open_store(config: Config) -> Store:
-    if config.data is None:
-        return MemoryStore()
-    try:
-        config.data.mkdir(parents=True, exist_ok=True)
-        _check_writable(config.data)
-        # A folder below it: others may come to stand beside the store.
-        return RocksdbStore(config.data / "store", sync_writes=config.fsync == "always")
-    except OSError as error:
-        raise StartError(f"--data {config.data}: {error.strerror or error}") from None
-    except Exception as error:  # rocksdict raises nothing more specific
-        if "lock file" in str(error):
-            error = RuntimeError("another process, such as a second broker, has it open")
-        raise StartError(f"--data {config.data}: cannot open the store: {error}") from None
-
-
-async def _sync_now_and_then(store: RocksdbStore, stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    while not stop.is_set():
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stop.wait(), _SYNC_INTERVAL)
-        try:
-            await loop.run_in_executor(None, store.sync)
-        except Exception:
-            log.exception("the store could not be brought to disk")
-
-
-def _check_writable(folder: Path) -> None:
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StartError(f"--data {folder}: no permission to write there")
 
 
 def _cannot_listen(option: str, address: Address, error: OSError) -> StartError:

@@ -215,6 +215,13 @@ class Config:
         "power), within 0.2 seconds (interval), or when the system likes (never). A broker that is killed "
         "loses nothing in any case",
     )
+    reserve: int = _option(
+        "Storage",
+        _size(0, 2**40),
+        96 * 2**20,
+        "room kept free in the data folder, with which the broker recovers once the disk has been full; "
+        "0 = none: then it may take a restart with more room",
+    )
 
     max_reply: int = _option(
         "Limits", _size(1024, 64 * 2**20), limits.MAX_REPLY, "a reply ends here or after one message"

@@ -1,5 +1,6 @@
 """The engine: `Engine.apply` for what changes state, `Engine.read` for what does not."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -16,12 +17,35 @@ from mq9_broker.engine.limits import EngineLimits
 from mq9_broker.engine.registry import Agent
 from mq9_broker.engine.sending import SENT, send
 from mq9_broker.engine.state import State
-from mq9_broker.store import Batch, Store
+from mq9_broker.store.interface import Batch, Store, StoreUnavailableError
 
 Result: TypeAlias = tuple[bytes, tuple[Effect, ...]]
 
 #: Version of the key layout and value encodings, see README.md.
 STORE_FORMAT: Final = b"mq9 1"
+
+
+class FormatError(ValueError):
+    """A store holds what this engine can't read; the message says what."""
+
+
+def check_format(store: Store) -> bool:
+    """Tells whether a store of this format was written, False = it is empty.
+
+    Raises:
+        FormatError: it holds something else.
+    """
+    written = store.get(FORMAT)
+    if written is None:
+        if store.first(b"", b"\xff" * 9) is not None:
+            raise FormatError("the store was not written by mq9-broker")
+        return False
+    if written != STORE_FORMAT:
+        raise FormatError(
+            f"the store has format {written.decode(errors='replace')!r}; this version of mq9-broker reads "
+            f"and writes {STORE_FORMAT.decode()!r}"
+        )
+    return True
 
 
 class Applied(NamedTuple):
@@ -63,19 +87,23 @@ class Engine:
         limits: Bounds of mailboxes and replies.
 
     Raises:
-        ValueError: the store was written in another format.
+        FormatError: the store was written in another format, or by something else.
     """
 
     def __init__(self, store: Store, limits: EngineLimits) -> None:
         self._state = State(store, limits)
-        written = store.get(FORMAT)
-        if written is None:
+        if not check_format(store):
             store.write(Batch((), ((FORMAT, STORE_FORMAT),)))
-        elif written != STORE_FORMAT:
-            raise ValueError(f"store has format {written!r}, this engine reads and writes {STORE_FORMAT!r}")
-        time = store.get(TIME)
-        self._state.time = 0 if time is None else unpack_u64(time)[0]
-        self._state.earliest_timer = timers.next_due(self._state)
+        self.reload()
+
+    def reload(self) -> None:
+        """Reads everything again: the store was opened anew, and may have lost what was not synced."""
+        state = self._state
+        state.forget()
+        time = state.store.get(TIME)
+        if time is not None:
+            state.time = max(state.time, unpack_u64(time)[0])
+        state.earliest_timer = timers.next_due(state)
 
     @property
     def time_ms(self) -> int:
@@ -99,6 +127,9 @@ class Engine:
         except BaseException:
             state.forget()
             state.time = since
+            with contextlib.suppress(StoreUnavailableError):
+                # Not at once again: as long as nothing can be written, reads are answered.
+                state.earliest_timer = timers.next_due(state)
             raise
 
     def _apply(self, since: int, time: int, commands: Sequence[Command]) -> Applied:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import length_hint
@@ -53,6 +54,7 @@ from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
 from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
+from mq9_broker.store import StoreUnavailableError
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
 
 _INTERNAL: Final = errors.internal("see the broker's log")
+_STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
 _SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
 
 
@@ -102,10 +105,13 @@ class Shell:
         self._batches = Batches()
         self._discovery = Discovery(engine, self._options.max_reply)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._send: Callable[[Connection, list[tuple[bytes, bytes]]], None] = _send_now
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: int | None = None
         self._retries: set[asyncio.TimerHandle] = set()
         self._stopping = False
+        # Timers are due that can't run because the store can't be written.
+        self._is_overdue = False
         # Mailboxes where something became deliverable, each with the groups concerned ("" = all).
         self._ready: dict[bytes, set[str]] = {}
         self._outbox = Outbox(self._apply, self._take_in, self.counters)
@@ -129,13 +135,28 @@ class Shell:
 
     # Life.
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Callable[[Connection, list[tuple[bytes, bytes]]], None] | None = None,
+    ) -> None:
         """Begin: fill the search index, deliver what is left in outboxes, run timers that fell due meanwhile.
 
         Args:
             loop: The event loop in which all other methods are called.
+            send: Sends replies of a connection, now or later, but in order; `GroupCommit.send` for one.
         """
         self._loop = loop
+        if send is not None:
+            self._send = send
+        self._resume()
+
+    def store_recovered(self) -> None:
+        """Go on with a store that was opened anew after a failure."""
+        self._engine.reload()
+        self._resume()
+
+    def _resume(self) -> None:
         self._discovery.fill()
         self._outbox.add(self._engine.outbox())
         self._tick(self._clock.now_ms())
@@ -173,6 +194,11 @@ class Shell:
         due = engine.next_due()
         if due is not None and due <= now_ms:
             self._tick(now_ms)
+            if self._is_overdue:
+                # Timers that have not run yet: nothing that could be answered is true.
+                replies = [(reply_to, _STORE_UNAVAILABLE) for _, reply_to, _, _ in requests if reply_to]
+                self._send(connection, replies)
+                return len(requests)
         chunk = Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
         plain_sends = self._plain_sends
@@ -199,7 +225,7 @@ class Shell:
                 chunk.reply(reply_to, internal)
         self._apply_chunk(chunk)
         if chunk.replies:
-            connection.send_replies(chunk.replies)
+            self._send(connection, chunk.replies)
         if self._ready or self._outbox or self._answers:
             self._settle(now_ms)
         due = engine.next_due()
@@ -380,6 +406,8 @@ class Shell:
         """Let the engine carry out commands; where one fails unexpectedly, the others all the same."""
         try:
             results, timer_effects = self._engine.apply(now_ms, commands)
+        except StoreUnavailableError:
+            return [(_STORE_UNAVAILABLE, ())] * len(commands)
         except Exception:
             if len(commands) == 1:
                 return [(self._internal_error(f"command {commands[0]!r:.200}"), ())]
@@ -452,10 +480,12 @@ class Shell:
         pause_s = 0.0
         try:
             applied = self._engine.apply(now_ms, [])
-        except Exception:
+        except Exception as error:
             self._internal_error("timers")
+            self._is_overdue = isinstance(error, StoreUnavailableError)
             pause_s = _RETRY_S
         else:
+            self._is_overdue = False
             self._take_in(applied.timer_effects)
         self._settle(now_ms)
         self._schedule(pause_s)
@@ -527,7 +557,7 @@ class Shell:
     def _send_answers(self) -> None:
         answers, self._answers = self._answers, {}
         for connection, replies in answers.items():
-            connection.send_replies(replies)
+            self._send(connection, replies)
 
     def _wake(self, now_ms: int, address: bytes, groups: set[str]) -> None:
         """Give those who wait what is there: first all who take nothing away, then leases in order."""
@@ -597,9 +627,15 @@ class Shell:
 
     def _internal_error(self, what: str) -> bytes:
         """Log the exception at hand and return the reply for it."""
+        if isinstance(sys.exc_info()[1], StoreUnavailableError):  # whoever keeps the store has said so
+            return _STORE_UNAVAILABLE
         self.counters.internal_errors += 1
         _log.exception("unexpected failure: %s", what)
         return _INTERNAL
+
+
+def _send_now(connection: Connection, replies: list[tuple[bytes, bytes]]) -> None:
+    connection.send_replies(replies)
 
 
 def _fetched(effects: Sequence[Effect]) -> Fetched | None:

@@ -4,6 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 
+class StoreUnavailableError(Exception):
+    """The store can't be read or written now; the message says why. A batch that failed changed nothing."""
+
+
 class Batch(NamedTuple):
     """Changes that take effect together or not at all; ranges are deleted before keys are written."""
 
@@ -33,7 +37,11 @@ class Store(Protocol):
         ...
 
     def write(self, batch: Batch) -> None:
-        """Applies the batch atomically."""
+        """Applies the batch atomically.
+
+        Raises:
+            StoreUnavailableError: it could not be applied.
+        """
         ...
 
     def close(self) -> None:
