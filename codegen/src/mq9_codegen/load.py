@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+
 from mq9_codegen.problems import Path as DataPath
 from mq9_codegen.problems import Problem, nearest, shown
 from mq9_codegen.source import Document, load_document
@@ -105,7 +107,7 @@ def load(root: Path, problems: list[Problem]) -> Sources:
     return sources
 
 
-def _read_vectors(sources: Sources, validator: Any, problems: list[Problem]) -> None:
+def _read_vectors(sources: Sources, validator: Validator | None, problems: list[Problem]) -> None:
     """Adds the vectors that stand in files of their own to the operations they belong to."""
     names = {document.data["operation"]: name for name, document in sources.operation_documents()}
     for path in sorted((sources.root / "vectors").glob("*.y*ml")):
@@ -132,36 +134,64 @@ def _read_vectors(sources: Sources, validator: Any, problems: list[Problem]) -> 
             sources.documents[key] = join(sources.documents[key], document)
 
 
-def _schemas(folder: Path, problems: list[Problem]) -> dict[str, Any]:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - costs 0.2 s that `--help` need not pay
-    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
-    from referencing import Registry, Resource  # noqa: PLC0415
-
+def _schemas(folder: Path, problems: list[Problem]) -> dict[str, Validator]:
     contents: dict[str, Any] = {}
     for path in sorted(folder.glob("*.schema.json")):
         try:
             contents[path.name] = json.loads(path.read_text("utf-8"))
-            Draft202012Validator.check_schema(contents[path.name])
-        except (ValueError, SchemaError) as error:
+        except ValueError as error:
+            problems.append(Problem(shown_path(path), 0, f"is not a JSON Schema: {error}"))
+            continue
+        try:
+            jsonschema_rs.meta.validate(contents[path.name])
+        except (ValueError, jsonschema_rs.ValidationError) as error:
             problems.append(
                 Problem(shown_path(path), 0, f"is not a JSON Schema: {str(error).splitlines()[0]}")
             )
-    registry: Any = Registry().with_resources(
-        [(name, Resource.from_contents(content)) for name, content in contents.items()]
-    )
-    result: dict[str, Any] = {}
+    if problems:
+        return {}
+    result: dict[str, Validator] = {}
     for name in (*FILES, "operation"):
-        content = contents.get(f"{name}.schema.json")
-        if content is None:
-            problems.append(Problem(shown_path(folder / f"{name}.schema.json"), 0, "is missing"))
-            continue
-        result[name] = Draft202012Validator(content, registry=registry)
+        file = f"{name}.schema.json"
+        if file in contents:
+            result[name] = Validator(contents[file], contents)
+        else:
+            problems.append(Problem(shown_path(folder / file), 0, "is missing"))
     if "vectors.schema.json" in contents:
-        result["vectors"] = Draft202012Validator(contents["vectors.schema.json"], registry=registry)
+        result["vectors"] = Validator(contents["vectors.schema.json"], contents)
     return result
 
 
-def _validate(document: Document, validator: Any, problems: list[Problem]) -> bool:
+class Validator:
+    """A JSON Schema, twice: jsonschema-rs says fast whether all is well, jsonschema explains what is not."""
+
+    def __init__(self, schema: Any, others: Mapping[str, Any] | None = None) -> None:
+        """Takes a schema, and those that it may refer to, by the names in its references."""
+        self._schema, self._others = schema, others or {}
+        registry = jsonschema_rs.Registry([(f"json-schema:///{n}", s) for n, s in self._others.items()])
+        self._fast = jsonschema_rs.Draft202012Validator(schema, registry=registry)
+
+    def iter_errors(self, data: Any) -> Iterator[Any]:
+        """The violations, as jsonschema gives them."""
+        if self._accepts(data):
+            return
+        # They cost 0.2 s that only a mistake has to pay.
+        from jsonschema import Draft202012Validator  # noqa: PLC0415
+        from referencing import Registry, Resource  # noqa: PLC0415
+
+        registry: Any = Registry().with_resources(
+            [(name, Resource.from_contents(content)) for name, content in self._others.items()]
+        )
+        yield from Draft202012Validator(self._schema, registry=registry).iter_errors(data)
+
+    def _accepts(self, data: Any) -> bool:
+        try:
+            return bool(self._fast.is_valid(data))
+        except ValueError:  # what it can't take, such as lone surrogates, is for the other one to judge
+            return False
+
+
+def _validate(document: Document, validator: Validator, problems: list[Problem]) -> bool:
     found = [
         problem
         for error in validator.iter_errors(document.data)

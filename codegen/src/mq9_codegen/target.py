@@ -10,7 +10,7 @@ from typing import Any
 
 from mq9_codegen.comments import CommentStyle, comment_style
 from mq9_codegen.layout import Style
-from mq9_codegen.load import explain_violation, shown_path
+from mq9_codegen.load import Validator, explain_violation, shown_path
 from mq9_codegen.names import CASINGS, cased
 from mq9_codegen.problems import Problem, SpecError, shown
 from mq9_codegen.source import Document, load_document
@@ -126,15 +126,13 @@ def load_target(folder: Path) -> Target:
     Raises:
         SpecError: With everything that is wrong with `target.yaml`.
     """
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - costs 0.2 s that `--help` need not pay
-
     problems: list[Problem] = []
     path = folder / "target.yaml"
     document = load_document(path, shown_path(path), problems)
     if document is None:
         raise SpecError(problems)
     schema = json.loads((Path(__file__).parent / "target.schema.json").read_text("utf-8"))
-    validator = Draft202012Validator(schema)
+    validator = Validator(schema)
     _extend(document, problems)
     problems += [
         p for error in validator.iter_errors(document.data) for p in explain_violation(document, error)
