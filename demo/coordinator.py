@@ -10,18 +10,13 @@ from pathlib import Path
 
 import mq9
 from events import tell, wait_for
-from work import WORK
+from work import count
 
-# What the coordinator needs, in its own words; it knows no agent by name.
-NEEDS = [
-    "count words and characters in a text document",
-    "locate pattern matches, line and character positions",
-    "generate a table of contents for markdown",
-]
+NEED = "count the words of a text"  # what the coordinator needs, in its own words; it knows no agent by name
 MAILBOX = "coordinator.results"
 FEW = 12  # fewer texts than this are cut into parts, so that there is something to share out
 LONGEST_PART = 150_000  # characters; in JSON still below the broker's largest payload
-Tasks = dict[str, tuple[str, str]]
+MOST_FREQUENT = 3  # words that each answer names
 
 
 def parts(name: str, text: str, wanted: int) -> dict[str, str]:
@@ -39,41 +34,44 @@ def parts(name: str, text: str, wanted: int) -> dict[str, str]:
     return {f"{name} ({n} of {len(pieces)})": piece for n, piece in enumerate(pieces, 1)}
 
 
-async def find_worker(client: mq9.Client, need: str) -> tuple[str, str]:
-    """Asks the registry who can do this; gives the best one that can be reached: name and mailbox."""
-    found = await client.agent_discover(need, limit=100)
-    for rank, agent in enumerate(found.agents, 1):
-        if "mailbox" in agent:
-            tell(
-                "found",
-                f"{need!r} -> {agent['title']!r} (no. {rank} of those that match; it has a mailbox)",
-            )
-            return agent["name"], agent["mailbox"]
-    raise SystemExit(f"nobody in the registry can {need!r}")
+async def find_workers(client: mq9.Client) -> str:
+    """Asks the registry who can do the work; gives the mailbox of those who can be reached."""
+    found = await client.agent_discover(NEED, limit=100)
+    reachable = [agent for agent in found.agents if "mailbox" in agent]
+    if not reachable:
+        raise SystemExit(f"nobody in the registry can {NEED!r}")
+    mailbox = str(reachable[0]["mailbox"])
+    names = [agent["name"] for agent in reachable if agent["mailbox"] == mailbox]
+    tell(
+        "found",
+        f"{NEED!r} -> {len(found.agents)} agents match, {len(names)} of them have a mailbox, "
+        f"the same: {', '.join(sorted(names))}",
+    )
+    return mailbox
 
 
-async def hand_out(client: mq9.Client, documents: list[str], text_of: dict[str, str]) -> Tasks:
-    """Sends one task a document and skill; gives document and card by correlation id."""
-    tasks: Tasks = {}
-    for need in NEEDS:
-        name, mailbox = await find_worker(client, need)
-        sent: Counter[str] = Counter()
-        for number, document in enumerate(documents):
-            # The last document is critical and the two before it are urgent: sent last, done first.
-            back = len(documents) - number
-            priority = "critical" if back == 1 else "urgent" if back <= 3 else "normal"
-            tasks[f"{name}/{document}"] = (name, document)
-            sent[priority] += 1
-            await client.send(
-                mailbox,
-                {"document": document, "text": text_of[document]},
-                priority=priority,
-                reply_to=MAILBOX,
-                correlation_id=f"task-{len(tasks)}",
-                dedup_id=f"task-{len(tasks)}",
-            )
-        tasks_for = "1 task" if len(documents) == 1 else f"{len(documents)} tasks"
-        tell("sent", f"{tasks_for} to {name}: " + ", ".join(f"{n} {p}" for p, n in sent.items()))
+async def hand_out(client: mq9.Client, mailbox: str, text_of: dict[str, str]) -> dict[str, str]:
+    """Sends one task a document; gives the document by correlation id."""
+    tasks: dict[str, str] = {}
+    sent: Counter[str] = Counter()
+    for number, (document, text) in enumerate(text_of.items()):
+        # The last document is critical and the two before it are urgent: sent last, done first.
+        back = len(text_of) - number
+        priority = "critical" if back == 1 else "urgent" if back <= 3 else "normal"
+        task = f"task-{number + 1}"
+        tasks[task] = document
+        sent[priority] += 1
+        await client.send(
+            mailbox,
+            {"document": document, "text": text, "n": MOST_FREQUENT},
+            priority=priority,
+            reply_to=MAILBOX,
+            correlation_id=task,
+            dedup_id=task,
+        )
+    what = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+    lanes = ", ".join(f"{n} {priority}" for priority, n in sent.items())
+    tell("handed-out", f"{what} sent to {mailbox}: {lanes}; nobody is there yet", documents=len(tasks))
     return tasks
 
 
@@ -91,26 +89,32 @@ async def main() -> None:
     async with await mq9.connect(options.url, name="coordinator") as client:
         await client.mailbox_create(MAILBOX, desc="Results of the demo")
         await wait_for("begin")
-        tasks = await hand_out(client, list(text_of), text_of)
-        waiting = f"{len(tasks)} tasks wait in three mailboxes; nobody is there yet"
-        tell("handed-out", waiting, documents=len(text_of))
-        open_tasks = set(tasks)
+        tasks = await hand_out(client, await find_workers(client), text_of)
+        waiting = set(tasks)
         differing: list[str] = []
         done: Counter[str] = Counter()
         async for message in client.consume(MAILBOX, "coordinator", deliver="earliest"):
             answer = message.json()
-            task = f"{answer['card']}/{answer['document']}"
-            if task in open_tasks:  # a task that was taken over may be answered twice
-                open_tasks.remove(task)
-                done[answer["by"]] += 1
-                if answer["result"] != WORK[answer["card"]](text_of[answer["document"]]):
-                    differing.append(task)
-                tell("result", f"{task} from {answer['by']} ({len(tasks) - len(open_tasks)} of {len(tasks)})")
+            task = message.correlation_id or ""
+            if task in waiting:  # a task that was taken over may be answered twice
+                waiting.remove(task)
+                done[answer["language"]] += 1
+                document = tasks[task]
+                expected = {"document": document, **count(text_of[document], MOST_FREQUENT)}
+                if {key: answer.get(key) for key in expected} != expected:
+                    differing.append(f"{document} by {answer['agent']}")
+                top = ", ".join(f"{word} {times}" for word, times in answer["top"])
+                tell(
+                    "result",
+                    f"{document}: {answer['words']:,} words ({top}), by {answer['agent']}"
+                    f" ({len(tasks) - len(waiting)} of {len(tasks)})",
+                )
             await message.ack()
-            if not open_tasks:
+            if not waiting:
                 break
-        verdict = "all equal a direct computation" if not differing else f"DIFFERENT: {', '.join(differing)}"
-        tell("verdict", f"{len(tasks)} results; {verdict}", equal=not differing, done=dict(done))
+        verdict = "all equal a direct computation" if not differing else f"DIFFERENT: {'; '.join(differing)}"
+        by = ", ".join(f"{language} {times}" for language, times in sorted(done.items()))
+        tell("verdict", f"{len(tasks)} results ({by}); {verdict}", equal=not differing)
         if differing:
             raise SystemExit(1)
 

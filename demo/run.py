@@ -10,12 +10,17 @@ import argparse
 import asyncio
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -26,23 +31,55 @@ TEXT_SUFFIXES = {".md", ".txt", ".rst", ".yaml", ".py"}
 MOST_DOCUMENTS = 12
 LARGEST_DOCUMENT = 600_000  # bytes, of those found in a folder
 LARGEST_FILE = 8_000_000  # bytes, of one that was named
-VICTIM_TASK = (
-    4  # the word counter that begins this task is killed, or the one with the last if there are fewer
-)
-WORKERS = {  # process: (card, seconds that a task takes)
-    "counter-1": ("mcp-wordcounter", 0.25),
-    "counter-2": ("mcp-wordcounter", 0.25),
-    "locator": ("lsp-tools", 0.05),
-    "outliner": ("neurolorap-code-collector", 0.05),
-}
-COLOURS = {
-    "broker": "dim",
-    "coordinator": "cyan",
-    "counter-1": "yellow",
-    "counter-2": "green",
-    "locator": "blue",
-    "outliner": "magenta",
-}
+VICTIM_TASK = 4  # the agent that begins this task is killed, or the one with the last if there are fewer
+THINK_MS = 250  # that each task takes, so that people can follow, and one can be killed in the middle
+MAILBOX = "demo.counters"
+COLOURS = ["yellow", "green", "blue", "magenta", "bright_red", "bright_cyan"]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A word counter: its name, its language, and how its process is started and from where."""
+
+    name: str
+    language: str
+    command: list[str]
+    folder: Path
+    build: list[str] | None = None
+
+
+def agents(console: Console) -> tuple[list[Agent], list[str]]:
+    """One agent for each language whose tools are here, by `sdks/*/demo.yaml`; and who had to be left out."""
+    found: list[Agent] = []
+    missing: list[str] = []
+    for path in sorted(ROOT.glob("sdks/*/demo.yaml")):
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        name = f"counter-{path.parent.name}"
+        lacks = [tool for tool in data.get("needs", []) if shutil.which(tool) is None]
+        if lacks:
+            missing.append(f"{data['language']} (no {', '.join(lacks)} on this machine)")
+            continue
+        command = [sys.executable if word == "{python}" else word for word in data["run"]]
+        found.append(Agent(name, data["language"], command, path.parent, data.get("build")))
+    if len(found) == 1:  # somebody has to take over
+        found.append(replace(found[0], name=f"{found[0].name}-2"))
+    for agent in found:
+        if agent.build:
+            began = time.monotonic()
+            done = subprocess.run(
+                agent.build,
+                cwd=agent.folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise SystemExit(f"the {agent.language} agent does not build:\n{done.stdout[-3000:]}")
+            console.print(
+                f"built the {agent.language} agent in {time.monotonic() - began:.1f} s", style="dim"
+            )
+    return found, missing
 
 
 @dataclass
@@ -55,45 +92,66 @@ class Stage:
     events: list[dict[str, Any]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     watchers: list[asyncio.Task[None]] = field(default_factory=list)
-    documents: int = 0  # how many texts, or parts of texts, each skill gets
+    documents: int = 0  # how many texts, or parts of texts, are to be worked on
     victim: str | None = None  # the document in whose middle a word counter was killed
 
     def line(self, who: str, text: str) -> None:
         """Prints a line of the timeline."""
-        colour = COLOURS.get(who, "bold")
+        names = [name for name in self.processes if name.startswith("counter")]
+        colour = {"broker": "dim", "coordinator": "cyan"}.get(who, "bold")
+        if who in names:
+            colour = COLOURS[names.index(who) % len(COLOURS)]
         self.console.print(f"{time.monotonic() - self.began:7.3f} s  ", end="", highlight=False)
-        self.console.print(f"{who:12}", style=colour, end="", highlight=False)
+        self.console.print(f"{who:17}", style=colour, end="", highlight=False)
         self.console.print(text, highlight=False, markup=False)
 
-    async def start(self, who: str, *command: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, who: str, *command: str, folder: Path = ROOT, **environment: str
+    ) -> asyncio.subprocess.Process:
         """Starts a process of the demo with pipes to and from it."""
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, cwd=ROOT, limit=1 << 22
+            *command, stdin=pipe, stdout=pipe, cwd=folder, limit=1 << 22, env={**os.environ, **environment}
         )
         self.processes[who] = process
         return process
 
-    async def start_agent(self, who: str, *arguments: str) -> None:
-        """Starts an agent and follows what it tells."""
-        process = await self.start(who, sys.executable, *arguments)
-        self.watchers.append(asyncio.create_task(self.follow(who, process)))
+    async def start_agent(self, agent: Agent, url: str) -> None:
+        """Starts a word counter and follows what it tells."""
+        process = await self.start(
+            agent.name,
+            *agent.command,
+            folder=agent.folder,
+            MQ9_URL=url,
+            MQ9_NAME=agent.name,
+            MQ9_MAILBOX=MAILBOX,
+            MQ9_THINK_MS=str(THINK_MS),
+        )
+        self.watchers.append(asyncio.create_task(self.follow(agent.name, process, counter_event)))
 
-    async def follow(self, who: str, process: asyncio.subprocess.Process) -> None:
+    async def start_coordinator(self, url: str, texts: list[Path]) -> None:
+        """Starts the coordinator and follows what it tells."""
+        process = await self.start(
+            "coordinator", sys.executable, "demo/coordinator.py", "--url", url, *map(str, texts)
+        )
+        self.watchers.append(asyncio.create_task(self.follow("coordinator", process, json.loads)))
+
+    async def follow(
+        self, who: str, process: asyncio.subprocess.Process, read: Callable[[str], dict[str, Any]]
+    ) -> None:
         """Puts a process's events on the timeline; kills a word counter in the middle of a task."""
         assert process.stdout is not None
         while line := await process.stdout.readline():
-            event = {"who": who, **json.loads(line)}
+            event = {"who": who, **read(line.decode())}
             self.line(who, event["text"])
             async with self.changed:
                 self.events.append(event)
                 self.documents = event.get("documents", self.documents)
-                if self.victim is None and event["kind"] == "start" and who.startswith("counter"):
-                    begun = self.count("start", "counter-1") + self.count("start", "counter-2")
-                    if begun == min(VICTIM_TASK, self.documents):
-                        process.kill()
-                        self.victim = event["document"]
-                        self.line("", f"kill -9 {who}, in the middle of {self.victim}; its lease runs on")
+                last = self.victim is None and self.count("start") == min(VICTIM_TASK, self.documents)
+                if last and event["kind"] == "start":
+                    process.kill()
+                    self.victim = event["document"]
+                    self.line("", f"kill -9 {who}, in the middle of {self.victim}; its lease runs on")
                 self.changed.notify_all()
         code = await process.wait()
         async with self.changed:
@@ -136,6 +194,25 @@ class Stage:
         await asyncio.gather(*self.watchers)
 
 
+def counter_event(line: str) -> dict[str, Any]:
+    """What a word counter tells: `ready`, `began DOCUMENT priority=P delivery=N`, `did DOCUMENT words=W`."""
+    text = line.rstrip("\n")
+    if began := re.fullmatch(r"began (.*) priority=(\w+) delivery=(\d+)", text):
+        document, priority, delivery = began[1], began[2], int(began[3])
+        again = f", delivery {delivery}" if delivery > 1 else ""
+        return {
+            "kind": "start",
+            "text": f"{priority:8} {document}{again}",
+            "document": document,
+            "priority": priority,
+            "delivery": delivery,
+        }
+    kind, _, rest = text.partition(" ")
+    if kind == "ready":
+        return {"kind": "ready", "text": f"registered, mailbox {MAILBOX}, and went away"}
+    return {"kind": kind, "text": f"did {rest}" if kind == "did" else text}
+
+
 def documents(given: str) -> list[Path]:
     """The texts to work on: a file, the texts of a folder, or this project's own documents.
 
@@ -176,10 +253,8 @@ def make_console() -> Console:
 
 
 async def register_cards(url: str) -> int:
-    """Puts the real cards into the registry, those of the workers aside."""
-    taken = {card for card, _ in WORKERS.values()}
-    lines = (ROOT / "demo" / "cards.jsonl").read_text(encoding="utf-8").splitlines()
-    cards = [card for card in map(json.loads, lines) if card["name"] not in taken]
+    """Puts the real cards into the registry."""
+    cards = list(map(json.loads, (ROOT / "demo" / "cards.jsonl").read_text(encoding="utf-8").splitlines()))
     async with await mq9.connect(url, name="catalogue") as client:
         await asyncio.gather(*(client.agent_register(card["name"], card=card) for card in cards))
     return len(cards)
@@ -205,7 +280,7 @@ def order_is_kept(starts: list[dict[str, Any]]) -> bool:
 
 def verdicts(stage: Stage) -> list[tuple[str, bool, str]]:
     """What the demo promises, whether it came true, and what was seen."""
-    starts = [e for e in stage.events if e["kind"] == "start" and e["who"].startswith("counter")]
+    starts = [e for e in stage.events if e["kind"] == "start"]
     first_deliveries = [e for e in starts if e["delivery"] == 1]
     lanes_of: dict[str, list[str]] = {}
     for event in first_deliveries:
@@ -234,8 +309,13 @@ def verdicts(stage: Stage) -> list[tuple[str, bool, str]]:
     ]
 
 
-async def play(console: Console, texts: list[Path]) -> int:
+async def play(console: Console, texts: list[Path], *, strict: bool) -> int:
     """Plays the demo; gives the exit code."""
+    counters, missing = agents(console)
+    if missing:
+        console.print(f"left out: {'; '.join(missing)}", style="yellow", highlight=False)
+        if strict:
+            return 1
     stage = Stage(console)
     try:
         broker = await stage.start(
@@ -254,17 +334,15 @@ async def play(console: Console, texts: list[Path]) -> int:
         url = ready.split("nats=")[1].split()[0]
         stage.line("broker", ready)
         stage.line("catalogue", f"{await register_cards(url)} real agent cards are in the registry")
-        for who, (card, think) in WORKERS.items():
-            await stage.start_agent(
-                who, "demo/agent.py", "--url", url, "--card", card, "--process", who, "--think", str(think)
-            )
-        await stage.start_agent("coordinator", "demo/coordinator.py", "--url", url, *map(str, texts))
-        await stage.until("ready", len(WORKERS))
+        for agent in counters:
+            await stage.start_agent(agent, url)
+        await stage.start_coordinator(url, texts)
+        await stage.until("ready", len(counters))
         stage.say("coordinator", "begin")
         await stage.until("handed-out", 1)
-        stage.line("", "the workers come back")
-        for who in WORKERS:
-            stage.say(who, "work")
+        stage.line("", "the agents come back")
+        for agent in counters:
+            stage.say(agent.name, "work")
         await stage.until("verdict", 1, 45)
     finally:
         await stage.end()
@@ -292,9 +370,10 @@ def main() -> int:
         metavar="PLACE",
         help="a file or folder to work on (default: this project's documents)",
     )
+    parser.add_argument("--strict", action="store_true", help="fail if a language has to be left out")
     options = parser.parse_args()
     try:
-        return asyncio.run(play(make_console(), documents(options.input)))
+        return asyncio.run(play(make_console(), documents(options.input), strict=options.strict))
     except KeyboardInterrupt:
         print("\ninterrupted; all processes were ended", file=sys.stderr)
         return 130
