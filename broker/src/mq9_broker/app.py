@@ -6,18 +6,21 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import msgspec
 
+from mq9_broker.auth import Authenticator
+from mq9_broker.auth.passwords import PasswordChecker
 from mq9_broker.clock import Clock, ManualClock, WallClock
-from mq9_broker.config import Address, Config
+from mq9_broker.config import Address, Config, ConfigError
 from mq9_broker.engine import Engine, EngineLimits, FormatError
 from mq9_broker.http import HttpResponse, HttpServer, Route
 from mq9_broker.shell.shell import Shell, ShellOptions
 from mq9_broker.storage import Storage
 from mq9_broker.store import FolderError, StoreUnavailableError
 from mq9_broker.transport import Listener, ListenerOptions
+from mq9_broker.transport.tls import TlsError, TlsOptions, load_context
 from mq9_broker.version import __version__
 
 log = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        tls = _tls_options(config)  # first: a mistake here shall leave no store open
         try:
             self._storage = Storage(config.data, config.fsync, config.reserve)
         except FolderError as error:
@@ -73,6 +77,7 @@ class App:
             self._clock,
             ShellOptions(max_waiting=config.mailbox_max_waiting, max_reply=config.max_reply),
         )
+        self._passwords = PasswordChecker()
         self._listener = Listener(
             self._shell,
             ListenerOptions(
@@ -80,13 +85,18 @@ class App:
                 max_payload=config.max_payload,
                 max_control_line=config.max_control_line,
                 max_connections=config.max_connections,
+                max_subscriptions=config.max_subscriptions,
+                auth_timeout=config.auth_timeout,
                 max_pending=config.max_pending,
                 write_high_water=min(4 * 2**20, config.max_pending),
                 write_deadline=config.write_deadline,
                 ping_interval=config.ping_interval,
                 max_pings_out=config.max_pings_out,
             ),
+            self._authenticator(config),
+            tls,
         )
+        self.websocket_url = ""
         self._http: HttpServer | None = None
         self._is_ready = False
 
@@ -108,8 +118,35 @@ class App:
             await self._listener.start(*self.config.listen)
         except OSError as error:
             raise _cannot_listen("--listen", self.config.listen, error) from None
+        if self.config.websocket is not None:
+            self.websocket_url = await self._start_websocket(self.config.websocket)
         self._is_ready = True
         return f"nats://{Address(*self._listener.address)}", http_url
+
+    async def _start_websocket(self, address: Address) -> str:
+        secure = self.config.tls_cert is not None and self.config.websocket_tls
+        origins = frozenset(self.config.websocket_origins)
+        try:
+            bound = await self._listener.start_websocket(*address, secure=secure, origins=origins)
+        except OSError as error:
+            raise _cannot_listen("--websocket", address, error) from None
+        return f"{'wss' if secure else 'ws'}://{Address(*bound)}"
+
+    def _authenticator(self, config: Config) -> Authenticator | None:
+        if not config.access:
+            return None
+        return Authenticator(config.access, self._passwords, map_certificates=config.tls_map)
+
+    def reload(self, config: Config) -> None:
+        """Let the users and the TLS options of a changed configuration hold. Other options stay as they are.
+
+        Raises:
+            StartError: the certificate cannot be used; then nothing has changed.
+        """
+        if (config.tls_cert is None) != (self.config.tls_cert is None):
+            raise StartError("TLS cannot be switched on or off while the broker runs")
+        tls = _tls_options(config)
+        self._listener.reload(self._authenticator(config), tls)
 
     async def stop(self) -> None:
         """Let clients finish, for `shutdown_grace` seconds at most, and end."""
@@ -125,6 +162,7 @@ class App:
         """Close what is open besides connections to clients."""
         if self._http is not None:
             await self._http.close()
+        self._passwords.close()
         self._shell.close()
         await self._storage.close()
 
@@ -157,6 +195,16 @@ class App:
         return HttpResponse(200, {"now_ms": self._clock.now_ms()})
 
 
+def _tls_options(config: Config) -> TlsOptions | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    try:
+        context = load_context(config.tls_cert, config.tls_key, config.tls_ca)
+    except TlsError as error:
+        raise StartError(str(error)) from None
+    return TlsOptions(context, config.tls_required, config.tls_handshake)  # type: ignore[arg-type]
+
+
 def _cannot_listen(option: str, address: Address, error: OSError) -> StartError:
     # What asyncio says repeats the address; what the system says does not.
     reason = error.strerror or str(error)
@@ -179,7 +227,7 @@ def _raise_file_limit() -> None:
             log.info("open files stay limited to %d: %s", soft, error)
 
 
-async def _serve(config: Config) -> int:
+async def _serve(config: Config, read_config: Callable[[], Config] | None) -> int:
     stopping = asyncio.Event()
 
     def on_signal(number: int) -> None:
@@ -197,13 +245,25 @@ async def _serve(config: Config) -> int:
         else:
             loop.add_signal_handler(number, on_signal, number)
     app = App(config)
+
+    def on_reload() -> None:
+        try:
+            app.reload(read_config() if read_config is not None else config)
+        except (ConfigError, StartError) as error:
+            log.error("SIGHUP: nothing is reloaded: %s", error)  # a user's mistake
+        else:
+            log.info("SIGHUP: users and TLS are reloaded")
+
+    if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, on_reload)
     try:
         nats_url, http_url = await app.start()
     except StartError:
         await app.release()
         raise
     log.info("version %s, store %s, %s", __version__, config.store_kind, type(loop).__module__)
-    sys.stdout.write(f"mq9-broker ready nats={nats_url} http={http_url}\n")
+    websocket = f" websocket={app.websocket_url}" if app.websocket_url else ""
+    sys.stdout.write(f"mq9-broker ready nats={nats_url} http={http_url}{websocket}\n")
     sys.stdout.flush()
     await stopping.wait()
     await app.stop()
@@ -211,8 +271,12 @@ async def _serve(config: Config) -> int:
     return 0
 
 
-def run(config: Config) -> int:
+def run(config: Config, read_config: Callable[[], Config] | None = None) -> int:
     """Run a broker until it is told to end; return the exit code.
+
+    Args:
+        config: the options.
+        read_config: reads them again at SIGHUP.
 
     Raises:
         StartError: it cannot run.
@@ -223,7 +287,7 @@ def run(config: Config) -> int:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
     _raise_file_limit()
-    return _run_loop(_serve(config))
+    return _run_loop(_serve(config, read_config))
 
 
 def _run_loop(main: Coroutine[None, None, int]) -> int:

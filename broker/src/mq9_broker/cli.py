@@ -1,6 +1,7 @@
 """The command `mq9-broker`."""
 
 import argparse
+import getpass
 import os
 import platform
 import sys
@@ -45,6 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     config.add_arguments(serve)
+    hashing = commands.add_parser(
+        "hash-password",
+        help="print the hash of a password for the configuration file",
+        description="Read a password or token (from stdin, or asked for at a terminal) and print the bcrypt "
+        "hash that stands for it in the sections `users` and `token` of the configuration file.",
+        allow_abbrev=False,
+    )
+    hashing.add_argument(
+        "--rounds", type=int, default=11, choices=range(4, 17), metavar="N", help="4 to 16 (default: 11)"
+    )
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -55,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.command == "version":
         print(_VERSION)
         return 0
+    if parsed.command == "hash-password":
+        return _hash_password(parsed.rounds)
     try:
         options = config.load(parsed, os.environ)
     except config.ConfigError as error:
@@ -63,11 +76,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mq9_broker import app  # noqa: PLC0415
 
     try:
-        return app.run(options)
+        return app.run(options, lambda: config.load(parsed, os.environ))
     except app.StartError as error:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:  # before the broker took the signals over
         return _complain("interrupted", EXIT_FAILED)
+
+
+def _hash_password(rounds: int) -> int:
+    from mq9_broker.auth.passwords import hash_password  # noqa: PLC0415  # nobody else needs it here
+
+    try:
+        password = getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
+        print(hash_password(password, rounds))
+    except ValueError as error:
+        return _complain(str(error), EXIT_MISUSED)
+    except (KeyboardInterrupt, EOFError):
+        return _complain("interrupted", EXIT_FAILED)
+    return 0
 
 
 def _complain(text: str, code: int) -> int:

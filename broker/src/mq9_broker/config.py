@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 
 from mq9_broker._generated import DEFAULT_PORT, limits
+from mq9_broker.auth.access import SECTIONS, Access, AccessError, read_access
 
 Value = TypeVar("Value")
 
@@ -115,6 +116,16 @@ def _seconds(least: float, most: float) -> Kind:
     return Kind(read, "SECONDS", lambda value: f"{value:g}")
 
 
+def _read_origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^\s/]+", origin):
+            raise ValueError(f"expected origins such as https://example.org, got {origin!r}")
+    if not origins:
+        raise ValueError("expected origins such as https://example.org, got none")
+    return origins
+
+
 def _read_text(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError(f"expected some text, got {text!r}")
@@ -166,8 +177,25 @@ class Config:
     server_name: str = _option(
         "Network", Kind(_read_text, "NAME"), "mq9", "the name that clients are told in INFO"
     )
+    websocket: Address | None = _option(
+        "Network",
+        Kind(_read_address_or_off, "HOST:PORT|off"),
+        None,
+        "where NATS clients connect by WebSocket, such as browsers; off for none",
+        "off",
+    )
+    websocket_origins: tuple[str, ...] = _option(
+        "Network",
+        Kind(_read_origins, "URL,URL"),
+        (),
+        "web pages that may connect, by their origin",
+        "all",
+    )
     max_connections: int = _option(
         "Network", _integer(1, 10_000_000), 65536, "clients at a time; one more is refused"
+    )
+    max_subscriptions: int = _option(
+        "Network", _integer(1, 10_000_000), 10_000, "subscriptions of one client; one more is refused"
     )
     max_payload: int = _option(
         "Network",
@@ -195,6 +223,43 @@ class Config:
     )
     max_pings_out: int = _option(
         "Network", _integer(1, 1000), 2, "unanswered PINGs after which a connection counts as stale"
+    )
+
+    auth_timeout: float = _option(
+        "Network",
+        _seconds(0.1, 3600),
+        2.0,
+        "how long a client may take for its TLS handshake, and for its CONNECT where it has to say who it is",
+    )
+
+    tls_cert: Path | None = _option(
+        "TLS", Kind(_read_path, "FILE"), None, "the broker's certificate and its chain, PEM", "none"
+    )
+    tls_key: Path | None = _option(
+        "TLS", Kind(_read_path, "FILE"), None, "the certificate's key, PEM", "none"
+    )
+    tls_ca: Path | None = _option(
+        "TLS",
+        Kind(_read_path, "FILE"),
+        None,
+        "authorities, PEM: every client needs a certificate of one of them",
+        "none, clients need no certificate",
+    )
+    tls_map: bool = _option(
+        "TLS",
+        _FLAG,
+        False,
+        "a client's certificate says which of the `users` it is: by mail address, DNS name, URI, or subject",
+    )
+    tls_required: bool = _option("TLS", _FLAG, True, "with a certificate: clients without TLS are refused")
+    tls_handshake: str = _option(
+        "TLS",
+        _choice("after-info", "first", "auto"),
+        "after-info",
+        "what comes first on a new connection, INFO or TLS; auto gives the client 0.05 seconds to begin",
+    )
+    websocket_tls: bool = _option(
+        "TLS", _FLAG, True, "with a certificate: WebSocket is wss; off where a proxy in front does TLS"
     )
 
     store: str | None = _option(
@@ -262,6 +327,9 @@ class Config:
         'for tests: time stands still and is moved by POST /clock {"advance_ms": N} on the HTTP port',
     )
 
+    access: Access = Access()
+    """The sections of the file on users; these are no options."""
+
     @property
     def store_kind(self) -> str:
         """`memory` or `rocksdb`, decided."""
@@ -269,9 +337,11 @@ class Config:
 
 
 _OPTIONS: dict[str, OptionInfo] = {
-    field.name: field.metadata["option"] for field in dataclasses.fields(Config)
+    field.name: field.metadata["option"] for field in dataclasses.fields(Config) if field.metadata
 }
-_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Config)}
+_DEFAULTS: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(Config) if field.metadata
+}
 
 
 def _flag(name: str) -> str:
@@ -330,6 +400,16 @@ def _check(config: Config) -> None:
         raise ConfigError(
             "store memory keeps nothing in a data folder: leave out --data, or say --store rocksdb"
         )
+    if (config.tls_cert is None) != (config.tls_key is None):
+        raise ConfigError("TLS needs both: give --tls-cert FILE and --tls-key FILE, or neither")
+    if config.tls_ca is not None and config.tls_cert is None:
+        raise ConfigError("--tls-ca needs a certificate too: give --tls-cert FILE and --tls-key FILE")
+    if config.tls_map and (config.tls_ca is None or not config.access.users):
+        raise ConfigError("--tls-map needs --tls-ca FILE and the section `users` of a configuration file")
+    if any(not user.password and user.name for user in config.access.users) and not (
+        config.tls_map or config.access.no_auth_user
+    ):
+        raise ConfigError("a user without `password` can only be known by certificate: say --tls-map")
     if config.test_clock and config.http is None:
         raise ConfigError("the test clock is moved over HTTP: leave out --http off, or --test-clock")
 
@@ -357,7 +437,20 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:{root.start_mark.line + 1}: expected lines of the form `option: value`")
-    return dict(_read_entries(path, root.value))
+    sections: dict[str, yaml.Node] = {}
+    options: list[tuple[yaml.Node, yaml.Node]] = []
+    for key, value in root.value:
+        if isinstance(key, yaml.ScalarNode) and key.value in SECTIONS:
+            if key.value in sections:
+                raise ConfigError(f"{path}:{key.start_mark.line + 1}: {key.value!r} is given twice")
+            sections[key.value] = value
+        else:
+            options.append((key, value))
+    values = dict(_read_entries(path, options))
+    try:
+        return {**values, "access": read_access(path, sections)}
+    except AccessError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _read_entries(path: Path, entries: Sequence[tuple[yaml.Node, yaml.Node]]) -> list[tuple[str, Any]]:
@@ -376,5 +469,6 @@ def _read_entries(path: Path, entries: Sequence[tuple[yaml.Node, yaml.Node]]) ->
 
 
 def _suggestion(key: str | None) -> str:
-    close = difflib.get_close_matches((key or "").replace("-", "_").lower(), _OPTIONS, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(_OPTIONS)}"
+    close = difflib.get_close_matches((key or "").replace("-", "_").lower(), [*_OPTIONS, *SECTIONS], n=1)
+    known = ", ".join([*_OPTIONS, *SECTIONS])
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {known}"

@@ -9,6 +9,8 @@ import pytest
 from mq9_broker import config
 from mq9_broker.config import Address, Config, ConfigError
 
+HASH = "$2b$04$7E3Y4jTSi7QTFp0uMr2Oxe3QvS4aF7XHQRHLvqp1ELnh5ysIa24sG"
+
 
 def load(*flags: str, env: dict[str, str] | None = None, file: Path | None = None) -> Config:
     parser = argparse.ArgumentParser()
@@ -49,24 +51,43 @@ def test_every_option_has_flag_variable_and_key(tmp_path: Path) -> None:
         "fsync": "never",
         "log_level": "debug",
         "test_clock": "true",
+        "websocket": "[::1]:5001",
+        "websocket_origins": "https://a.example, http://b.example:8080",
+        "websocket_tls": "false",
+        "tls_cert": "/cert.pem",
+        "tls_key": "/key.pem",
+        "tls_ca": "/ca.pem",
+        "tls_map": "true",
+        "tls_required": "false",
+        "tls_handshake": "auto",
     }
+    # What some options need beside them.
+    needed = {
+        "data": {"store": "rocksdb"},
+        "tls_cert": {"tls_key": "/key.pem"},
+        "tls_key": {"tls_cert": "/cert.pem"},
+        "tls_ca": {"tls_cert": "/cert.pem", "tls_key": "/key.pem"},
+        "tls_map": {"tls_cert": "/cert.pem", "tls_key": "/key.pem", "tls_ca": "/ca.pem"},
+    }
+    users = f"users:\n- user: alice\n  password: {HASH}\n"
     parser = argparse.ArgumentParser()
     config.add_arguments(parser)
     for field in fields(Config):
+        if field.name == "access":
+            continue  # sections of the file only
         text = texts.get(field.name, "100000" if isinstance(field.default, int) else "7.5")
-        if field.name in ("write_deadline", "ping_interval", "shutdown_grace"):
+        if field.name in ("write_deadline", "ping_interval", "shutdown_grace", "auth_timeout"):
             text = "7.5"
         if field.name == "max_pings_out":
             text = "9"
-        flag = "--" + field.name.replace("_", "-")
-        flags = [flag] if text == "true" else [flag, text]
-        if field.name == "data":
-            flags += ["--store", "rocksdb"]
-        env = {"MQ9_STORE": "rocksdb"} if field.name == "data" else {}
-        extra = "store: rocksdb\n" if field.name == "data" else ""
-        by_flag = getattr(load(*flags), field.name)
-        by_variable = getattr(load(env={f"MQ9_{field.name.upper()}": text, **env}), field.name)
-        by_file = getattr(load(file=write(tmp_path, f"{extra}{field.name}: '{text}'\n")), field.name)
+        beside = "".join(f"{name}: {value}\n" for name, value in needed.get(field.name, {}).items())
+        file = write(tmp_path, beside + (users if field.name == "tls_map" else ""))
+        name = field.name.replace("_", "-")
+        flags = {"true": [f"--{name}"], "false": [f"--no-{name}"]}.get(text, [f"--{name}", text])
+        by_flag = getattr(load(*flags, file=file), field.name)
+        by_variable = getattr(load(env={f"MQ9_{field.name.upper()}": text}, file=file), field.name)
+        whole = write(tmp_path, f"{file.read_text()}{field.name}: '{text}'\n")
+        by_file = getattr(load(file=whole), field.name)
         assert by_flag == by_variable == by_file != field.default
         assert f"[MQ9_{field.name.upper()}]" in parser.format_help()
 

@@ -41,6 +41,8 @@ def test_help_names_every_option() -> None:
     done = run("serve", "--help")
     assert done.returncode == 0
     for field in fields(Config):
+        if field.name == "access":
+            continue  # sections of the file only
         assert "--" + field.name.replace("_", "-") in done.stdout
         assert f"[MQ9_{field.name.upper()}]" in done.stdout
 

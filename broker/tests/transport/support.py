@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from mq9_broker.auth import Access, Authenticator
+from mq9_broker.auth.passwords import PasswordChecker
 from mq9_broker.transport import ClientConnection, Listener, ListenerOptions, Reply, Request
+from mq9_broker.transport.tls import TlsOptions
 
 PLAIN = b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1}\r\n'
 TIMEOUT = 10.0
@@ -120,15 +123,24 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(options: ListenerOptions | None = None) -> AsyncIterator[Served]:
+async def serving(
+    options: ListenerOptions | None = None,
+    access: Access | None = None,
+    tls: TlsOptions | None = None,
+    *,
+    map_certificates: bool = False,
+) -> AsyncIterator[Served]:
     handler = RecordingHandler()
-    listener = Listener(handler, options)
+    passwords = PasswordChecker()
+    authenticator = Authenticator(access, passwords, map_certificates=map_certificates) if access else None
+    listener = Listener(handler, options, authenticator, tls)
     await listener.start("127.0.0.1", 0)
     served = Served(listener, handler)
     try:
         yield served
     finally:
         await served.close()
+        passwords.close()
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

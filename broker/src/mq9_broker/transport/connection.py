@@ -2,11 +2,26 @@
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
-from mq9_broker.transport.interface import REQUEST_PREFIX, Reply, Request
+from mq9_broker._generated import errors
+from mq9_broker.auth import Identity, Permissions
+from mq9_broker.auth.identity import STANDARD
+from mq9_broker.transport.admission import (
+    AUTHENTICATION_EXPIRED,
+    AUTHENTICATION_REVOKED,
+    AUTHORIZATION_VIOLATION,
+    TOO_MANY_OF_ACCOUNT,
+    Admission,
+    ConnectOptions,
+    decode_connect,
+)
+from mq9_broker.transport.channel import CERTIFICATE, Channel
+from mq9_broker.transport.interface import REQUEST_PREFIX, Request
+from mq9_broker.transport.outgoing import Outgoing
 from mq9_broker.transport.parser import (
     PARSER_ERROR,
     Connect,
@@ -27,100 +42,73 @@ from mq9_broker.transport.subscriptions import (
 )
 
 if TYPE_CHECKING:
+    from mq9_broker.auth import Authenticator
     from mq9_broker.transport.listener import Listener
+    from mq9_broker.transport.tls import TlsOptions
 
 log = logging.getLogger(__name__)
 
-SLOW_CONSUMER = "Slow Consumer"
 STALE_CONNECTION = "Stale Connection"
 INVALID_SUBJECT = "Invalid Subject"
 INVALID_PUBLISH_SUBJECT = "Invalid Publish Subject"
 INVALID_CLIENT_PROTOCOL = "invalid client protocol"
 NO_RESPONDERS_REQUIRES_HEADERS = "no responders requires headers support"
 INTERNAL_ERROR = "Internal Error"
+MAXIMUM_SUBSCRIPTIONS_EXCEEDED = "maximum subscriptions exceeded"
+TOO_MANY_TOKENS = "subject has exceeded number of tokens limit"
+INVALID_SUBSCRIPTION_ID = "Invalid Subscription Identifier"
+PUBLISH_FORBIDDEN = 'Permissions Violation for Publish to "%s"'
+SUBSCRIPTION_FORBIDDEN = 'Permissions Violation for Subscription to "%s"'
 
 # A handler gets at most so many requests in one call: the replies to them are the most that a client which
 # does not read can make the broker hold beyond the bound on pending bytes.
 _REQUESTS_PER_CALL = 128
-# Bytes of output that are collected at most before they are written; replies to requests are not counted.
-_MOST_COLLECTED = 1024 * 1024
 # Seconds for which a connection that was ended may still read the reason.
 _LINGER = 1.0
-_SHORT_REPLY = 1024
-_LENGTH_LINES = tuple(b"%d\r\n" % length for length in range(_SHORT_REPLY))
-# From so many replies on, handling them together costs less than one by one.
-_MANY_REPLIES = 12
+# Seconds of work for one client after which the others have their turn.
+_TURN = 0.01
+# A sid is a short number; a subject has a handful of tokens. More is an attempt to fill the memory.
+_LONGEST_SID = 64
+_MOST_TOKENS = 128
 
 
-class _ConnectOptions(msgspec.Struct):
-    """What CONNECT may say and the broker looks at; everything else is ignored."""
-
-    verbose: bool | None = None
-    pedantic: bool | None = None
-    echo: bool | None = None
-    headers: bool | None = None
-    no_responders: bool | None = None
-    protocol: int | None = None
-    name: str | None = None
-    lang: str | None = None
-    version: str | None = None
-
-
-_decode_connect = msgspec.json.Decoder(_ConnectOptions).decode
-
-
-class Connection(asyncio.Protocol):
+class Connection(Outgoing, asyncio.Protocol):
     """One client.
 
     Attributes:
-        client_id: the number of the connection, unique while the broker runs.
-        is_closed: nothing is sent to or taken from the client any more.
+        identity: who the client is; None where nobody is asked, and before it is known.
     """
 
+    connection_type = STANDARD
+
     __slots__ = (
-        "_collected",
+        "_admission",
         "_deferred",
-        "_index",
-        "_listener",
-        "_out",
+        "_expiry",
         "_parser",
-        "_sids",
-        "_transport",
-        "_write_paused",
-        "_written",
-        "accepts_headers",
         "accepts_info",
-        "client_id",
         "echo",
         "has_connected",
-        "is_closed",
+        "identity",
         "no_responders",
         "pedantic",
         "pings_out",
         "seen",
-        "verbose",
     )
 
     def __init__(self, listener: "Listener") -> None:
-        self._listener = listener
+        super().__init__(listener)
         self._parser = Parser(listener.parser_limits)
-        self._transport: asyncio.Transport | None = None
-        self._sids: dict[bytes, Subscription] = {}
-        self._index: SubscriptionIndex | None = None
-        self._out: list[bytes] = []
-        self._collected = 0
-        self._written = 0
-        self._write_paused = False
-        # Events that wait until the client has read what it was sent.
+        # Events that wait until the client has read what it was sent, or is let in.
         self._deferred: list[Event] | None = None
-        self.client_id = listener.next_client_id()
-        self.is_closed = False
+        # Until the client is let in; None where everybody is.
+        self._admission: Admission | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self.identity: Identity | None = None
         # What holds until the client's CONNECT, as in the reference server.
         self.has_connected = False
         self.accepts_info = False
-        self.accepts_headers = False
         self.no_responders = False
-        self.verbose = True
         self.pedantic = True
         self.echo = True
         # Keep-alive: whether anything came since the last look, and PINGs without an answer.
@@ -131,11 +119,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
-        self._transport = transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
-        transport.set_write_buffer_limits(high=self._listener.options.write_high_water)
-        peer = transport.get_extra_info("peername")
-        transport.write(self._listener.info_line(self, str(peer[0]) if peer else ""))
+        self._transport = channel = cast("Channel", transport)
+        channel.set_write_buffer_limits(high=self._listener.options.write_high_water)
+        self._admission = self._listener.admission(self)
+        nonce = self._admission.nonce if self._admission is not None else b""
+        channel.write(self._listener.info_line(self, self.address, nonce))
         self._listener.add(self)
+
+    def attach(self, transport: Channel) -> None:
+        """Go on with another transport of the same client."""
+        self._transport = transport
 
     def data_received(self, data: bytes) -> None:
         """Carry out what came in, all of it, and write all that it led to at once."""
@@ -145,6 +138,8 @@ class Connection(asyncio.Protocol):
         events = self._parser.feed(data)
         if self._deferred is not None:
             self._deferred += events
+            if self._admission is not None and self._transport is not None:
+                self._transport.pause_reading()
             return
         self._listener.begin()
         try:
@@ -170,7 +165,11 @@ class Connection(asyncio.Protocol):
         """Go on with what had to wait for the client to read."""
         self._write_paused = False
         self._listener.stop_watching_writing(self)
-        if self._deferred is None or self.is_closed:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Carry out what had to wait, if nothing keeps it waiting."""
+        if self._deferred is None or self.is_closed or self._write_paused or self._admission is not None:
             return
         events, self._deferred = self._deferred, None
         self._listener.begin()
@@ -184,11 +183,14 @@ class Connection(asyncio.Protocol):
     # What the client asked for.
 
     def _carry_out(self, events: list[Event]) -> None:
+        turn_ends = time.monotonic() + _TURN
         for position, event in enumerate(events):
             if self.is_closed:
                 return
-            if isinstance(event, list):
-                remaining = self._handle_requests(event)
+            if self._admission is not None and not isinstance(event, Connect | ProtocolError):
+                self.fail(AUTHORIZATION_VIOLATION)
+            elif isinstance(event, list):
+                remaining = self._handle_requests(event, turn_ends)
                 if remaining:
                     self._defer([remaining, *events[position + 1 :]])
                     return
@@ -204,20 +206,28 @@ class Connection(asyncio.Protocol):
                 self.pings_out = 0
             elif isinstance(event, Connect):
                 self._connect(event)
+                if self._admission is not None and not self.is_closed:
+                    self._defer(events[position + 1 :])
+                    return
             else:
                 self._end(event)
+            if position & 15 == 15 and time.monotonic() > turn_ends and position + 1 < len(events):
+                self._defer(events[position + 1 :])
+                return
 
-    def _handle_requests(self, requests: list[Request]) -> list[Request]:
+    def _handle_requests(self, requests: list[Request], turn_ends: float) -> list[Request]:
         """Hand requests over to the handler; return those that have to wait."""
         if not self.accepts_headers and any(request[2] is not None for request in requests):
             self.fail(PARSER_ERROR)
             return []
+        if self._permissions is not None:
+            requests = self._permitted(requests, self._permissions)
         handler = self._listener.handler
         # One by one where each is acknowledged: the handler may leave some of several.
         most = 1 if self.pedantic or self.verbose else _REQUESTS_PER_CALL
         start = 0
         while start < len(requests) and not self.is_closed:
-            if self._write_paused:
+            if self._write_paused or (start and time.monotonic() > turn_ends):
                 return requests[start:]
             some = requests if len(requests) <= most and not start else requests[start : start + most]
             if self.pedantic or self.verbose:
@@ -231,18 +241,51 @@ class Connection(asyncio.Protocol):
                 self.flush()  # shows whether the client keeps up
         return []
 
+    def _permitted(self, requests: list[Request], permissions: Permissions) -> list[Request]:
+        """Answer the requests that the client may not make, and return the others."""
+        permitted = [request for request in requests if permissions.may_publish(request[0])]
+        if len(permitted) < len(requests):
+            for subject, reply, _, _ in requests:
+                if permissions.may_publish(subject):
+                    continue
+                text = subject.decode(errors="backslashreplace")
+                if reply is None:
+                    self._error(PUBLISH_FORBIDDEN % text)
+                else:
+                    why = errors.unauthorized(f"no permission for {text}")
+                    self._route(Publish(reply, None, None, why))
+        return permitted
+
     def _defer(self, events: list[Event]) -> None:
+        """Let events wait: for the client to read, to be let in, or for other clients to have their turn."""
         self._deferred = events
+        if self._admission is not None:
+            return  # read on, to see whether the client goes away
         if self._transport is not None:
             self._transport.pause_reading()
+        if not self._write_paused:
+            asyncio.get_running_loop().call_soon(self._go_on)
 
     def _connect(self, event: Connect) -> None:
         try:
-            options = _decode_connect(event.options)
+            options = decode_connect(event.options)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.info("connection %d: CONNECT refused: %s", self.client_id, error)
             self.fail(PARSER_ERROR)
             return
+        if not self._set(options):
+            return
+        log.debug(
+            "connection %d: %s %s, name %r", self.client_id, options.lang, options.version, options.name
+        )
+        if self._admission is not None:
+            self._admission.check(options)
+        else:
+            self.has_connected = True
+            self._ok()
+
+    def _set(self, options: ConnectOptions) -> bool:
+        """Keep what a CONNECT says; whether it can be."""
         if options.verbose is not None:
             self.verbose = options.verbose
         if options.pedantic is not None:
@@ -256,22 +299,87 @@ class Connection(asyncio.Protocol):
         if options.protocol is not None:
             if not 0 <= options.protocol <= 1:
                 self.fail(INVALID_CLIENT_PROTOCOL)
-                return
+                return False
             self.accepts_info = options.protocol >= 1
         if self.no_responders and not self.accepts_headers:
             self.fail(NO_RESPONDERS_REQUIRES_HEADERS)
+            return False
+        return True
+
+    def let_in(self, identity: Identity) -> None:
+        """Begin to serve a client, now that it is known who it is."""
+        self._admission = None
+        if not self._listener.enter_account(identity.account):
+            self.fail(TOO_MANY_OF_ACCOUNT)
             return
+        self.identity = identity
+        self._space = self._listener.space(identity.account)
+        self._apply(identity)
         self.has_connected = True
-        log.debug(
-            "connection %d: %s %s, name %r", self.client_id, options.lang, options.version, options.name
-        )
         self._ok()
+        self._listener.flush_unless_busy()
+        self._go_on()
+
+    def tls_info(self, tls: "TlsOptions | None") -> dict[str, object]:
+        """Return what INFO says of TLS."""
+        return {} if tls is None else tls.info()
+
+    def _apply(self, identity: Identity) -> None:
+        """Let an identity's rules hold from now on."""
+        self.identity = identity
+        self._permissions = identity.permissions
+        if identity.max_payload is not None:
+            self._parser.set_limits(self._listener.limits_for(identity.max_payload))
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if identity.expires_at is not None:
+            remaining = max(identity.expires_at - time.time(), 0.0)
+            self._expiry = asyncio.get_running_loop().call_later(remaining, self.fail, AUTHENTICATION_EXPIRED)
+
+    def reconsider(self, authenticator: "Authenticator | None") -> None:
+        """Let a changed configuration hold: the rules of the client's user now, or it has to go."""
+        if authenticator is None and self._admission is None:
+            self._permissions = None
+            return
+        identity = None
+        if self.identity is not None and authenticator is not None:
+            identity = authenticator.renewed(self.identity, self.address, self.connection_type)
+        if identity is None:
+            self.fail(AUTHENTICATION_REVOKED)
+            return
+        self._apply(identity)
+        permissions = identity.permissions
+        if permissions is not None:
+            for subscription in list(self._sids.values()):
+                if not permissions.may_subscribe(subscription.subject, subscription.queue):
+                    self._forbid(subscription.subject, subscription.queue)
+                    self._remove(subscription)
+            self._listener.flush_unless_busy()
+
+    def _forbid(self, subject: bytes, queue: bytes | None) -> None:
+        text = SUBSCRIPTION_FORBIDDEN % subject.decode(errors="backslashreplace")
+        if queue is not None:
+            text += f' using queue "{queue.decode(errors="backslashreplace")}"'
+        self._error(text)
 
     def _subscribe(self, event: Subscribe) -> None:
         if not is_valid_subject(event.subject):
             self._error(INVALID_SUBJECT)
             return
+        if self._permissions is not None and not self._permissions.may_subscribe(event.subject, event.queue):
+            self._forbid(event.subject, event.queue)
+            return
         if event.sid not in self._sids:
+            if len(event.sid) > _LONGEST_SID:
+                self.fail(INVALID_SUBSCRIPTION_ID)
+                return
+            if event.subject.count(b".") >= _MOST_TOKENS:
+                self._error(TOO_MANY_TOKENS)
+                return
+            if len(self._sids) >= self._most_subscriptions():
+                self._error(MAXIMUM_SUBSCRIPTIONS_EXCEEDED)
+                return
             subscription = Subscription(self, event.subject, event.queue, event.sid)
             self._sids[event.sid] = subscription
             # Below `$mq9.AI.` nothing is ever delivered: such a subscription only waits for its UNSUB.
@@ -279,8 +387,13 @@ class Connection(asyncio.Protocol):
                 if self._index is None:
                     self._index = SubscriptionIndex()
                 self._index.add(subscription)
-                self._listener.index.add(subscription)
+                self._space.add(subscription)
         self._ok()
+
+    def _most_subscriptions(self) -> int:
+        most = self._listener.options.max_subscriptions
+        own = self.identity.max_subscriptions if self.identity is not None else None
+        return most if own is None else min(most, own)
 
     def _unsubscribe(self, event: Unsubscribe) -> None:
         subscription = self._sids.get(event.sid)
@@ -290,22 +403,18 @@ class Connection(asyncio.Protocol):
                 self._remove(subscription)
         self._ok()
 
-    def _remove(self, subscription: Subscription) -> None:
-        if self._sids.pop(subscription.sid, None) is None:
-            return
-        if self._index is not None and not subscription.subject.startswith(REQUEST_PREFIX):
-            self._index.remove(subscription)
-            self._listener.index.remove(subscription)
-
     def _publish(self, event: Publish) -> None:
         subject, reply, headers, _ = event
         if headers is not None and not self.accepts_headers:
             self.fail(PARSER_ERROR)
             return
+        if self._permissions is not None and not self._permissions.may_publish(subject):
+            self._error(PUBLISH_FORBIDDEN % subject.decode(errors="backslashreplace"))
+            return
         if self.pedantic or self.verbose:
             self._acknowledge(subject)
         delivered = False
-        for subscription in self._listener.index.match(subject).receivers(None if self.echo else self):
+        for subscription in self._space.match(subject).receivers(None if self.echo else self):
             if subscription.connection.deliver(subscription, event):
                 delivered = True
         if not delivered and reply is not None and self.no_responders:
@@ -319,111 +428,7 @@ class Connection(asyncio.Protocol):
         for subscription in self._index.match(reply).plain[:1]:
             self.deliver(subscription, Publish(reply, None, status, b""))
 
-    # What the client gets.
-
-    def listens(self, subject: bytes) -> bool:
-        """Whether a reply to this subject would reach a subscription of this connection now."""
-        if self.is_closed or self._index is None or subject.startswith(REQUEST_PREFIX):
-            return False
-        return bool(self._index.match(subject))
-
-    def send_replies(self, replies: list[Reply]) -> None:
-        """Deliver replies to this connection's own matching subscriptions, and to nobody else."""
-        index = self._index
-        if self.is_closed or index is None or self._is_too_slow():
-            return
-        if not self._out:
-            self._listener.has_output(self)
-        if len(replies) < _MANY_REPLIES or not self._send_many(index, replies):
-            out = self._out
-            literal = index.literal
-            inbox = None
-            known_prefix = None
-            for subject, body in replies:
-                prefix, _, token = subject.rpartition(b".")
-                if prefix != known_prefix:
-                    known_prefix = prefix
-                    inbox = index.sole_inbox(prefix)
-                if inbox is None or not token or (literal and subject in literal):
-                    self._route(Publish(subject, None, None, body))
-                else:
-                    inbox.delivered += 1
-                    length = len(body)
-                    out += (
-                        b"MSG ",
-                        subject,
-                        inbox.head,
-                        _LENGTH_LINES[length] if length < _SHORT_REPLY else b"%d\r\n" % length,
-                        body,
-                        b"\r\n",
-                    )
-        self._listener.flush_unless_busy()
-
-    def _send_many(self, index: SubscriptionIndex, replies: list[Reply]) -> bool:
-        """Do what `send_replies` does at 2/3 of the cost, by loops in C, one step for all replies at a time.
-
-        Returns:
-            Whether it was possible: all of them short, and for one inbox. Otherwise nothing was done.
-        """
-        subjects, bodies = zip(*replies, strict=True)
-        prefix = subjects[0].rpartition(b".")[0]
-        inbox = index.sole_inbox(prefix)
-        start = prefix + b"."
-        joined = b"\n".join(subjects)
-        count = len(subjects)
-        if (
-            inbox is None
-            or joined.count(b"\n" + start) != count - 1
-            or joined.count(b".") != count * start.count(b".")
-            or b".\n" in joined
-            or joined.endswith(b".")
-            or (index.literal and not index.literal.keys().isdisjoint(subjects))
-        ):
-            return False
-        lengths = list(map(len, bodies))
-        longest = max(lengths)
-        if longest >= _SHORT_REPLY:
-            return False
-        inbox.delivered += count
-        if longest == min(lengths):  # as replies to SENDs mostly are
-            parts = [b"\r\nMSG ", b"", inbox.head + _LENGTH_LINES[longest], b""] * count
-            parts[1::4] = subjects
-            parts[3::4] = bodies
-        else:
-            parts = [b"\r\nMSG ", b"", inbox.head, b"", b""] * count
-            parts[1::5] = subjects
-            parts[3::5] = map(_LENGTH_LINES.__getitem__, lengths)
-            parts[4::5] = bodies
-        parts[0] = b"MSG "
-        parts.append(b"\r\n")
-        self._out += parts
-        return True
-
-    def _route(self, message: Publish) -> None:
-        """Deliver a message to this connection's own matching subscriptions."""
-        if self._index is None or message.subject.startswith(REQUEST_PREFIX):
-            return
-        for subscription in self._index.match(message.subject).receivers():
-            self.deliver(subscription, message)
-
-    def deliver(self, subscription: Subscription, message: Publish) -> bool:
-        """Send a message to one subscription of this connection; whether it was."""
-        if self.is_closed or self._is_too_slow():
-            return False
-        subscription.delivered += 1
-        if subscription.limit and subscription.delivered >= subscription.limit:
-            self._remove(subscription)
-        subject, reply, headers, payload = message
-        middle = subscription.head if reply is None else subscription.head + reply + b" "
-        if headers is not None and self.accepts_headers:
-            length = len(headers)
-            self._write(
-                b"HMSG %b%b%d %d\r\n%b%b\r\n"
-                % (subject, middle, length, length + len(payload), headers, payload)
-            )
-        else:
-            self._write(b"MSG %b%b%d\r\n%b\r\n" % (subject, middle, len(payload), payload))
-        return True
+    # What the broker says by itself.
 
     def ping(self) -> None:
         """Ask the client whether it is there."""
@@ -443,51 +448,24 @@ class Connection(asyncio.Protocol):
             self._error(INVALID_PUBLISH_SUBJECT)
         self._ok()
 
-    def _ok(self) -> None:
-        if self.verbose:
-            self._write(b"+OK\r\n")
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
 
-    def _error(self, text: str) -> None:
-        self._write(b"-ERR '%b'\r\n" % text.encode())
-
-    def _write(self, data: bytes) -> None:
-        if not self._out:
-            self._listener.has_output(self)
-        self._out.append(data)
-        self._collected += len(data)
-        if self._collected > _MOST_COLLECTED:
-            self.flush()  # one read may lead to far more output than it was long
-
-    def flush(self) -> None:
-        """Hand what was collected over to the transport."""
-        if self._out:
-            data = b"".join(self._out)
-            self._out = []
-            self._collected = 0
-            self._written += len(data)
-            if self._transport is not None:
-                self._transport.write(data)
+    @property
+    def certificate(self) -> bytes | None:
+        """The client's TLS certificate, DER; None without."""
+        found: bytes | None = None
+        if self._transport is not None:
+            found = self._transport.get_extra_info(CERTIFICATE)
+        return found
 
     @property
     def is_held_up(self) -> bool:
         """Whether the client's requests wait until it has read what it was sent."""
         return self._deferred is not None
-
-    @property
-    def pending(self) -> int:
-        """Bytes that the client has not taken yet."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    @property
-    def taken(self) -> int:
-        """Bytes that have left for the client so far."""
-        return self._written - self.pending
-
-    def _is_too_slow(self) -> bool:
-        if self._write_paused and self.pending > self._listener.options.max_pending:
-            self.cut(f"{SLOW_CONSUMER}: {self.pending} bytes pending")
-            return True
-        return False
 
     # How it ends.
 
@@ -521,21 +499,19 @@ class Connection(asyncio.Protocol):
         else:
             asyncio.get_running_loop().call_later(_LINGER, transport.abort)
 
-    def cut(self, reason: str) -> None:
-        """End the connection at once; what is pending is thrown away."""
-        if self.is_closed:
-            return
-        log.warning("connection %d: cut: %s", self.client_id, reason)
-        self._forget()
-        self._out = []
-        if self._transport is not None:
-            self._transport.abort()
-
     def _forget(self) -> None:
         if self.is_closed:
             return
         self.is_closed = True
         self._deferred = None
+        if self._admission is not None:
+            self._admission.end()
+            self._admission = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self.identity is not None:
+            self._listener.leave_account(self.identity.account)
         for subscription in list(self._sids.values()):
             self._remove(subscription)
         self._listener.remove(self)

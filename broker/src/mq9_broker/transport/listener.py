@@ -8,10 +8,15 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mq9_broker.transport.connection import SLOW_CONSUMER, STALE_CONNECTION, Connection
+from mq9_broker.auth import Authenticator
+from mq9_broker.transport.admission import Admission
+from mq9_broker.transport.connection import STALE_CONNECTION, Connection
 from mq9_broker.transport.interface import Handler
+from mq9_broker.transport.outgoing import SLOW_CONSUMER, Outgoing
 from mq9_broker.transport.parser import DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD, ParserLimits
 from mq9_broker.transport.subscriptions import SubscriptionIndex
+from mq9_broker.transport.tls import SecureChannel, TlsOptions
+from mq9_broker.transport.websocket import WebSocketChannel, WebSocketConnection
 from mq9_broker.version import __version__
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,8 @@ class ListenerOptions:
         max_payload: bytes of a message that a client may send, headers included.
         max_control_line: bytes of a protocol line that a client may send.
         max_connections: clients at a time; one more is refused.
+        max_subscriptions: of one client; one more is refused.
+        auth_timeout: seconds that a client has for TLS, and for CONNECT where it has to say who it is.
         max_pending: bytes written for a client and not taken by it, beyond which it is cut as too slow.
         write_high_water: bytes not taken, beyond which the client's further requests wait.
         write_deadline: seconds after which a client that has that much pending and takes nothing is cut.
@@ -41,11 +48,23 @@ class ListenerOptions:
     max_payload: int = DEFAULT_MAX_PAYLOAD
     max_control_line: int = DEFAULT_MAX_CONTROL_LINE
     max_connections: int = 65536
+    max_subscriptions: int = 10_000
+    auth_timeout: float = 2.0
     max_pending: int = 64 * 1024 * 1024
     write_high_water: int = 4 * 1024 * 1024
     write_deadline: float = 10.0
     ping_interval: float = 120.0
     max_pings_out: int = 2
+
+
+class _Account:
+    """Clients that hear each other."""
+
+    __slots__ = ("clients", "index")
+
+    def __init__(self) -> None:
+        self.index = SubscriptionIndex()
+        self.clients = 0
 
 
 class Listener:
@@ -54,10 +73,20 @@ class Listener:
     Args:
         handler: carries out the requests below `$mq9.AI.`.
         options: see there.
+        authenticator: knows who may connect; None = everybody, and he may do everything.
+        tls: None = without TLS.
     """
 
-    def __init__(self, handler: Handler, options: ListenerOptions | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        options: ListenerOptions | None = None,
+        authenticator: Authenticator | None = None,
+        tls: TlsOptions | None = None,
+    ) -> None:
         self.handler = handler
+        self.authenticator = authenticator
+        self.tls = tls
         self.options = options or ListenerOptions()
         self.parser_limits = ParserLimits(self.options.max_payload, self.options.max_control_line)
         self.index = SubscriptionIndex()
@@ -65,8 +94,12 @@ class Listener:
         self._last_client_id = 0
         self._address = ("", 0)
         self._is_lame_duck = False
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._accounts: dict[str, _Account] = {}
+        self._limits: dict[int, ParserLimits] = {}
         self._connections: dict[Connection, None] = {}
+        # Clients in the middle of TLS or of an HTTP upgrade: no connections yet.
+        self._arriving = 0
         # Transports outlive their connections: a client may still read why its connection was ended.
         self._open_transports = 0
         self._empty = asyncio.Event()
@@ -79,7 +112,7 @@ class Listener:
         self._slow_writers: dict[Connection, tuple[int, float]] = {}
         # While input is being carried out, output is collected and written at its end.
         self._is_busy = False
-        self._with_output: list[Connection] = []
+        self._with_output: list[Outgoing] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -98,17 +131,64 @@ class Listener:
             OSError: the address is in use, unknown or not allowed.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
-        bound = self._server.sockets[0].getsockname()
+        server = await loop.create_server(self._accept, host, port, backlog=_BACKLOG)
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
         self._address = (bound[0], bound[1])
         self._schedule_keep_alive()
         self._schedule_writing_check()
 
+    def _accept(self) -> asyncio.BaseProtocol:
+        # Looked at for each client: a reload may change it.
+        if self.tls is None:
+            return Connection(self)
+        return SecureChannel(self, self.tls, lambda: Connection(self))
+
+    async def start_websocket(
+        self, host: str, port: int, *, secure: bool, origins: frozenset[str] = frozenset()
+    ) -> tuple[str, int]:
+        """Accept clients that speak NATS in WebSocket messages, such as browsers; return where.
+
+        Args:
+            host: where to listen.
+            port: 0 takes a free one.
+            secure: with TLS.
+            origins: web pages that may connect, such as `https://example.org`; empty = all.
+
+        Raises:
+            OSError: the address is in use, unknown or not allowed.
+        """
+
+        def make_upper() -> WebSocketChannel:
+            return WebSocketChannel(self, lambda: WebSocketConnection(self), origins)
+
+        def accept() -> asyncio.BaseProtocol:
+            if self.tls is None or not secure:
+                return make_upper()
+            return SecureChannel(self, self.tls.only_first(), make_upper)
+
+        server = await asyncio.get_running_loop().create_server(accept, host, port, backlog=_BACKLOG)
+        self._servers.append(server)
+        bound = server.sockets[0].getsockname()
+        return bound[0], bound[1]
+
+    def reload(self, authenticator: Authenticator | None, tls: TlsOptions | None) -> None:
+        """Let other users and another certificate hold: for new clients, and the users for those connected.
+
+        A connected client whose user is gone, or has another password, is disconnected; one that may do
+        less than before loses the subscriptions that it may not have any more. Clients that were let in
+        when nobody was asked have to connect again once somebody is.
+        """
+        self.authenticator = authenticator
+        self.tls = tls
+        for connection in self.connections:
+            connection.reconsider(authenticator)
+
     def stop_accepting(self) -> None:
         """Refuse new clients and tell the connected ones that they should go (lame duck)."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         if not self._is_lame_duck:
             self._is_lame_duck = True
             for connection in self.connections:
@@ -133,7 +213,7 @@ class Listener:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), timeout)
 
-    def info_line(self, connection: Connection, client_ip: str = "") -> bytes:
+    def info_line(self, connection: Connection, client_ip: str = "", nonce: bytes = b"") -> bytes:
         """Return the INFO that one client gets."""
         info: dict[str, object] = {
             "server_id": self._server_id,
@@ -147,6 +227,11 @@ class Listener:
             "max_payload": self.options.max_payload,
             "client_id": connection.client_id,
         }
+        if self.authenticator is not None:
+            info["auth_required"] = True
+        if nonce:
+            info["nonce"] = nonce.decode()
+        info |= connection.tls_info(self.tls)
         if client_ip:
             info["client_ip"] = client_ip
         if self._is_lame_duck:
@@ -159,6 +244,51 @@ class Listener:
         """Return the number of a new connection."""
         self._last_client_id += 1
         return self._last_client_id
+
+    def admission(self, connection: Connection) -> Admission | None:
+        """Return what a client has to pass; None where everybody is let in."""
+        if self.authenticator is None:
+            return None
+        return Admission(connection, self.authenticator, self.options.auth_timeout)
+
+    def limits_for(self, max_payload: int) -> ParserLimits:
+        """Return the limits of a client that may send less than others."""
+        max_payload = min(max_payload, self.options.max_payload)
+        limits = self._limits.get(max_payload)
+        if limits is None:
+            limits = self._limits[max_payload] = ParserLimits(max_payload, self.options.max_control_line)
+        return limits
+
+    def space(self, account: str) -> SubscriptionIndex:
+        """Return the subscriptions of an account."""
+        return self._accounts[account].index if account else self.index
+
+    def enter_account(self, account: str) -> bool:
+        """Count a client of an account in; whether it may have one more."""
+        if not account:
+            return True
+        entry = self._accounts.setdefault(account, _Account())
+        limit = self.authenticator.account_limit(account) if self.authenticator is not None else None
+        if limit is not None and entry.clients >= limit:
+            return False
+        entry.clients += 1
+        return True
+
+    def leave_account(self, account: str) -> None:
+        """Count a client of an account out."""
+        if account:
+            self._accounts[account].clients -= 1
+
+    def arrive(self) -> bool:
+        """Count a client in that is not connected yet; whether there may be one more."""
+        if self._arriving + len(self._connections) >= self.options.max_connections:
+            return False
+        self._arriving += 1
+        return True
+
+    def arrived(self) -> None:
+        """Count such a client out: it is connected, or has gone."""
+        self._arriving -= 1
 
     def add(self, connection: Connection) -> None:
         """Take note of a new connection."""
@@ -188,7 +318,7 @@ class Listener:
         """Collect output until `flush`."""
         self._is_busy = True
 
-    def has_output(self, connection: Connection) -> None:
+    def has_output(self, connection: Outgoing) -> None:
         """Take note of a connection that has something to write."""
         self._with_output.append(connection)
 

@@ -123,6 +123,10 @@ class Parser:
         self._plain = True
         self.failed = False
 
+    def set_limits(self, limits: ParserLimits) -> None:
+        """Let other limits hold from the next line on."""
+        self._limits = limits
+
     def feed(self, data: bytes) -> list[Event]:
         """Parse what has come and return what it says, in order."""
         if self.failed:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mq9_broker.transport.connection import Connection
+    from mq9_broker.transport.outgoing import Outgoing
 
 _CACHED_SUBJECTS = 8192
 
@@ -21,7 +21,7 @@ class Subscription:
 
     __slots__ = ("connection", "delivered", "head", "limit", "queue", "subject")
 
-    def __init__(self, connection: "Connection", subject: bytes, queue: bytes | None, sid: bytes) -> None:
+    def __init__(self, connection: "Outgoing", subject: bytes, queue: bytes | None, sid: bytes) -> None:
         self.connection = connection
         self.subject = subject
         self.queue = queue
@@ -153,7 +153,7 @@ class Matches:
     def __bool__(self) -> bool:
         return bool(self.plain or self.queues)
 
-    def receivers(self, excluded: "Connection | None" = None) -> Iterator[Subscription]:
+    def receivers(self, excluded: "Outgoing | None" = None) -> Iterator[Subscription]:
         """Yield who gets a message: every plain subscription and a random member of each group.
 
         Args:
