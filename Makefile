@@ -39,8 +39,9 @@ conformance: $(READY)  ## Replays every scenario against every SDK and prints th
 bench: $(READY)  ## Measures the broker beside a real NATS server with JetStream, in one run.
 	@$(BIN)/python bench/compare.py
 
-package: $(READY)  ## Builds the packages of every language into dist/.
-	@$(BIN)/uv -q build --all-packages --out-dir dist && $(call EACH_SDK,package) && ls dist
+package: $(READY)  ## Builds the packages of every language, and the broker as one executable file, into dist/.
+	@$(BIN)/uv -q build --all-packages --out-dir dist && $(BIN)/python packaging/build_executable.py
+	@$(call EACH_SDK,package) && ls dist
 
 api: $(READY)  ## Writes the list of every SDK's public API; review the difference before you commit it.
 	@$(call EACH_SDK,api)

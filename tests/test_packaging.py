@@ -1,0 +1,102 @@
+"""What is shipped besides packages: the executable, the systemd unit, the container recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGING = ROOT / "packaging"
+BIN = ROOT / ".venv" / "bin"
+
+
+def need(program: str) -> None:
+    """Fails under STRICT=1 if a program is missing, else shows that the test did not run."""
+    if shutil.which(program) is None:
+        reason = f"NOT RUN: {program} not installed"
+        if os.environ.get("STRICT") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def executable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The broker as one file, built anew."""
+    out = tmp_path_factory.mktemp("executable")
+    done = subprocess.run(
+        [sys.executable, PACKAGING / "build_executable.py", "--out", out],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "mq9-broker"
+
+
+@pytest.mark.timeout(400)
+def test_the_executable_serves_where_no_python_is(executable: Path, tmp_path: Path) -> None:
+    command = [executable, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data", "data"]
+    environment = {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        ["/usr/bin/env", "-i", *(f"{k}={v}" for k, v in environment.items()), *command],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as broker:
+        assert broker.stdout is not None and broker.stderr is not None
+        try:
+            ready = broker.stdout.readline()
+            match = re.fullmatch(
+                r"mq9-broker ready nats=(nats://127\.0\.0\.1:\d+) http=(http://\S+)\n", ready
+            )
+            assert match, ready + broker.stderr.read()
+            with urllib.request.urlopen(f"{match[2]}/readyz", timeout=5) as answer:
+                assert json.load(answer) == {"status": "ready"}
+            environment = {**os.environ, "MQ9_URL": match[1]}
+            made = subprocess.run(
+                [BIN / "mq9", "mailbox", "create", "one.file"],
+                env=environment,
+                capture_output=True,
+                check=False,
+            )
+            assert made.returncode == 0, made.stderr
+        finally:
+            broker.send_signal(signal.SIGTERM)
+            assert broker.wait(20) == 0
+    assert (tmp_path / "data").is_dir()
+
+
+@pytest.mark.timeout(120)
+def test_the_executable_says_its_version(executable: Path) -> None:
+    done = subprocess.run([executable, "version"], env={}, capture_output=True, text=True, check=True)
+    assert re.match(r"mq9-broker 1\.\d+\.\d+ \(protocol 1\.0, ", done.stdout)
+
+
+def test_the_container_recipe_is_clean() -> None:
+    done = subprocess.run(
+        [BIN / "hadolint", PACKAGING / "Dockerfile"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    text = (PACKAGING / "Dockerfile").read_text("utf-8")
+    for line in ("USER 10001:10001", "VOLUME /data", "EXPOSE 4222 9090"):
+        assert f"\n{line}\n" in text
+    assert "HEALTHCHECK" in text
+
+
+def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
+    need("systemd-analyze")
+    text = (PACKAGING / "mq9-broker.service").read_text("utf-8")
+    unit = tmp_path / "mq9-broker.service"
+    unit.write_text(text.replace("/usr/local/bin/mq9-broker", "/bin/true"), "utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
