@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
-from mq9_codegen.layout import Concat, Literal, Style, align, group, lay_out
+from mq9_codegen.layout import Assign, Concat, Literal, Style, align, group, lay_out
 
 STYLE = Style(width=110, split_strings=True)
 LENGTHS = [1, 2, 5, 13, 30, 59, 60]
@@ -112,3 +112,15 @@ def test_columns_are_aligned_as_gofmt_does() -> None:
 
 def test_nothing_between_brackets_stays_together() -> None:
     assert lay_out(group("f(", [], ") -> None:"), Style(width=5)) == "f() -> None:"
+
+
+def test_hanging_groups_continue_deeper_and_keep_their_closing_bracket() -> None:
+    style = Style(width=30, indent="  ", hang=2)
+    assert lay_out(group("f(", ["aaaa", "bbbb"], ");"), style, 1) == "f(aaaa, bbbb);"
+    next_line = lay_out(group("function(", ["aaaaaaaa", "bbbbbbbb"], ");"), style, 1)
+    assert next_line == "function(\n      aaaaaaaa, bbbbbbbb);"
+    one_each = lay_out(group("f(", ["aaaaaaaa", "bbbbbbbb", "cccccccc"], ");"), style, 1)
+    assert one_each == "f(\n      aaaaaaaa,\n      bbbbbbbb,\n      cccccccc);"
+    inner = group("gggggggg(", ["aaaaaaaa", "bbbbbbbb"], ")")
+    value = lay_out(Assign("int x = ", inner, ";"), style, 1)
+    assert value == "int x =\n      gggggggg(\n          aaaaaaaa, bbbbbbbb);"

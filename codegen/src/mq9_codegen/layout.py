@@ -30,6 +30,10 @@ class Style:
             `parens` puts the value in brackets of its own, `indent` on the next line; empty leaves it.
         split_strings: Whether adjacent literals in parentheses are one string, so that a long literal may be
             cut.
+        hang: 0 puts items one a line and the closing bracket on a line of its own. Otherwise the levels of
+            indentation that a continuation gets, as google-java-format has it: all items on the next line if
+            they fit there, else one a line, with the closing bracket after the last; an assignment that is too
+            long breaks after its operator.
     """
 
     width: int = 100
@@ -39,6 +43,7 @@ class Style:
     inner: tuple[tuple[str, int], ...] = ()
     split_strings: bool = False
     assign: str = ""
+    hang: int = 0
 
     def columns(self, text: str) -> int:
         """Columns of a text without line breaks; East Asian wide characters take two."""
@@ -215,6 +220,8 @@ def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
         return _lay_out_concat(doc, style, level, column, last)
     if not doc.items:
         return doc.open + doc.close
+    if style.hang:
+        return _lay_out_hanging(doc, style, level, last)
     inside = style.indent * (level + 1)
     start = style.columns(inside)
     trailing = bool(style.trailing) if doc.trailing is None else doc.trailing
@@ -228,7 +235,28 @@ def _lay_out(doc: Doc, style: Style, level: int, column: int, last: int) -> str:
     return "\n".join(lines)
 
 
+def _lay_out_hanging(doc: Group, style: Style, level: int, last: int) -> str:
+    below = level + style.hang
+    inside = style.indent * below
+    start = style.columns(inside)
+    after = style.columns(doc.close) + last
+    items = [flat(item) for item in doc.items]
+    if not doc.force and None not in items:
+        line = f"{doc.separator} ".join(item for item in items if item is not None)
+        if start + style.columns(line) + after <= style.width:
+            return f"{doc.open}\n{inside}{line}{doc.close}"
+    ends = [style.columns(doc.separator)] * (len(items) - 1) + [after]
+    parts = [_lay_out(item, style, below, start, end) for item, end in zip(doc.items, ends, strict=True)]
+    return doc.open + "\n" + f"{doc.separator}\n".join(inside + part for part in parts) + doc.close
+
+
 def _lay_out_assign(doc: Assign, style: Style, level: int, column: int, last: int) -> str:
+    if style.hang:
+        below = level + style.hang
+        inside = style.indent * below
+        after = style.columns(doc.close) + last
+        value = _lay_out(doc.right, style, below, style.columns(inside), after)
+        return f"{doc.left.rstrip()}\n{inside}{value}{doc.close}"
     start = column + style.columns(doc.left)
     after = style.columns(doc.close) + last
     first_line = start + _head((doc.right,), style)

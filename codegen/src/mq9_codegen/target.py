@@ -164,6 +164,7 @@ def load_target(folder: Path) -> Target:
             inner=tuple(sorted(layout.get("inner", {}).items())),
             split_strings=layout.get("split_strings", False),
             assign=layout.get("assign", ""),
+            hang=layout.get("hang", 0),
         ),
         comments={name: comment_style(d, width) for name, d in data["comments"].items()},
         literals=_literals(data.get("literals", {})),
