@@ -32,8 +32,8 @@ class Style:
             cut.
         hang: 0 puts items one a line and the closing bracket on a line of its own. Otherwise the levels of
             indentation that a continuation gets, as google-java-format has it: all items on the next line if
-            they fit there, else one a line, with the closing bracket after the last; an assignment that is too
-            long breaks after its operator.
+            they fit there, else one a line, with the closing bracket after the last; a too long assignment
+            breaks after its operator.
     """
 
     width: int = 100
