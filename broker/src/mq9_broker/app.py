@@ -106,7 +106,7 @@ class App:
         Raises:
             StartError: an address cannot be listened on.
         """
-        self._storage.start(self._shell)
+        await self._storage.start(self._shell)
         http_url = "off"
         if self.config.http is not None:
             self._http = HttpServer(self._routes())

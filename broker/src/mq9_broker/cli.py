@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mq9_broker import config
 from mq9_broker._generated import PROTOCOL_VERSION
+from mq9_broker.tools import cli as tools
 from mq9_broker.version import __version__
 
 EXIT_FAILED = 1
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     hashing.add_argument(
         "--rounds", type=int, default=11, choices=range(4, 17), metavar="N", help="4 to 16 (default: 11)"
     )
+    tools.add_to(commands)
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if parsed.command == "hash-password":
         return _hash_password(parsed.rounds)
+    if parsed.command in tools.COMMANDS:
+        return tools.run(parsed)
     try:
         options = config.load(parsed, os.environ)
     except config.ConfigError as error:

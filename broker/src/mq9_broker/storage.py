@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from mq9_broker.control import ControlSocket
 from mq9_broker.shell.group_commit import GroupCommit
 from mq9_broker.shell.shell import Shell
 from mq9_broker.store import DataFolder, MemoryStore, RocksdbStore, Store, StoreUnavailableError
@@ -42,6 +43,7 @@ class Storage:
         self._fsync = fsync
         self._tasks: list[asyncio.Task[None]] = []
         self._group_commit: GroupCommit | None = None
+        self._control: ControlSocket | None = None
         self._has_ended = asyncio.Event()
         if data is None:
             self.store = MemoryStore()
@@ -55,7 +57,7 @@ class Storage:
         """The store if it is on disk."""
         return self._disk
 
-    def start(self, shell: Shell, observe_sync: Callable[[float], None] | None = None) -> None:
+    async def start(self, shell: Shell, observe_sync: Callable[[float], None] | None = None) -> None:
         """Begin to serve: start the shell, and all that keeps the store going.
 
         Args:
@@ -71,6 +73,9 @@ class Storage:
             shell.start(loop, self._group_commit.send)
         else:
             shell.start(loop)
+        if self.folder is not None:
+            self._control = ControlSocket(self.folder, self._disk)
+            await self._control.start()
         if self._disk.failure is not None:
             log.error("nothing can be written: %s", self._disk.failure)
         self._tasks.append(asyncio.create_task(self._watch(self._disk, shell)))
@@ -86,6 +91,8 @@ class Storage:
     async def close(self) -> None:
         """End everything and close the store."""
         self._has_ended.set()
+        if self._control is not None:
+            await self._control.close()
         await asyncio.gather(*self._tasks)
         if self._group_commit is not None:
             self._group_commit.close()

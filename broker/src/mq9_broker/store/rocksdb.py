@@ -273,9 +273,10 @@ class RocksdbStore:
 
     def checkpoint(self, path: Path) -> None:
         """Make a copy of the store as it is now, in a new folder on the same disk, by links to its files."""
-        # So that little is left to do while nothing else runs: rocksdict keeps the interpreter's lock.
-        self._database.flush(True)
-        Checkpoint(self._database).create_checkpoint(str(path))
+        with self._tidying:
+            # So that little is left to do while nothing else runs: rocksdict keeps the interpreter's lock.
+            self._database.flush(True)
+            Checkpoint(self._database).create_checkpoint(str(path))
 
     def size(self) -> int:
         """Bytes that the store takes on the disk."""
