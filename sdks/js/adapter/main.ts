@@ -1,0 +1,3 @@
+import { Adapter } from "./adapter.js";
+
+await new Adapter().run();
