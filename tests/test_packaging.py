@@ -1,4 +1,4 @@
-"""What is shipped besides packages: the executable, the systemd unit, the container recipe."""
+"""What is shipped besides packages: the executable, the unit, the container recipe, the dashboard."""
 
 from __future__ import annotations
 
@@ -100,3 +100,24 @@ def test_the_systemd_unit_is_understood(tmp_path: Path) -> None:
     unit.write_text(text.replace("/usr/local/bin/mq9-broker", "/bin/true"), "utf-8")
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.timeout(120)
+def test_the_dashboard_asks_for_metrics_that_the_broker_has(executable: Path) -> None:
+    dashboard = json.loads((PACKAGING / "grafana-dashboard.json").read_text("utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = set(re.findall(r"\b(?:mq9|process)_[a-z_]+", " ".join(expressions)))
+    command = [executable, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as broker:
+        assert broker.stdout is not None
+        try:
+            url = broker.stdout.readline().rpartition("http=")[2].strip()
+            with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+                text = answer.read().decode()
+        finally:
+            broker.send_signal(signal.SIGTERM)
+            broker.wait(20)
+    known = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked}
+    assert families - {"mq9_store_bytes"} <= known  # that one is there with a data folder only
+    assert len(asked) > 15

@@ -15,7 +15,12 @@ from mq9_broker.auth.passwords import PasswordChecker
 from mq9_broker.clock import Clock, ManualClock, WallClock
 from mq9_broker.config import Address, Config, ConfigError
 from mq9_broker.engine import Engine, EngineLimits, FormatError
-from mq9_broker.http import HttpResponse, HttpServer, Route
+from mq9_broker.http import HttpRequest, HttpResponse, HttpServer, Route
+from mq9_broker.observe import logs
+from mq9_broker.observe.admin import Admin, AdminOptions
+from mq9_broker.observe.census import CensusTaker
+from mq9_broker.observe.meter import Histogram
+from mq9_broker.observe.metrics import Sources
 from mq9_broker.shell.shell import Shell, ShellOptions
 from mq9_broker.storage import Storage
 from mq9_broker.store import FolderError, StoreUnavailableError
@@ -97,6 +102,9 @@ class App:
             tls,
         )
         self.websocket_url = ""
+        self._census = CensusTaker(engine)
+        self._counting: asyncio.Task[None] | None = None
+        self._sync_seconds = Histogram()
         self._http: HttpServer | None = None
         self._is_ready = False
 
@@ -106,10 +114,11 @@ class App:
         Raises:
             StartError: an address cannot be listened on.
         """
-        await self._storage.start(self._shell)
+        await self._storage.start(self._shell, self._sync_seconds.add)
         http_url = "off"
         if self.config.http is not None:
-            self._http = HttpServer(self._routes())
+            self._http = HttpServer(self._routes(self.config.http))
+            self._counting = asyncio.create_task(self._census.run())
             try:
                 http_url = f"http://{Address(*await self._http.start(*self.config.http))}"
             except OSError as error:
@@ -138,7 +147,7 @@ class App:
         return Authenticator(config.access, self._passwords, map_certificates=config.tls_map)
 
     def reload(self, config: Config) -> None:
-        """Let the users and the TLS options of a changed configuration hold. Other options stay as they are.
+        """Let users, TLS and log level of a changed configuration hold. Other options stay as they are.
 
         Raises:
             StartError: the certificate cannot be used; then nothing has changed.
@@ -147,6 +156,7 @@ class App:
             raise StartError("TLS cannot be switched on or off while the broker runs")
         tls = _tls_options(config)
         self._listener.reload(self._authenticator(config), tls)
+        logs.configure(config.log_level, config.log_format)
 
     async def stop(self) -> None:
         """Let clients finish, for `shutdown_grace` seconds at most, and end."""
@@ -160,32 +170,50 @@ class App:
 
     async def release(self) -> None:
         """Close what is open besides connections to clients."""
+        if self._counting is not None:
+            self._counting.cancel()
         if self._http is not None:
             await self._http.close()
         self._passwords.close()
         self._shell.close()
         await self._storage.close()
 
-    def _routes(self) -> dict[str, dict[str, Route]]:
+    def _routes(self, address: Address) -> dict[str, dict[str, Route]]:
+        options = AdminOptions(address.host, self.config.admin_token, self.config.show_addresses)
         routes: dict[str, dict[str, Route]] = {
             "/healthz": {"GET": self._healthz},
             "/readyz": {"GET": self._readyz},
+            **Admin(self._sources(), options, self._listener.describe).routes(),
         }
         if isinstance(self._clock, ManualClock):
             routes["/clock"] = {"POST": self._advance_clock}
         return routes
 
-    async def _healthz(self, _: bytes) -> HttpResponse:
+    def _sources(self) -> Sources:
+        shell, listener, disk = self._shell, self._listener, self._storage.disk
+        return Sources(
+            meter=shell.meter,
+            counters=shell.counters,
+            census=lambda: self._census.latest,
+            sync_seconds=self._sync_seconds,
+            waiting=lambda: shell.waiting,
+            connections=lambda: len(listener),
+            subscriptions=listener.subscription_count,
+            agents=lambda: shell.agent_count,
+            store_bytes=lambda: disk.size() if disk is not None else None,
+        )
+
+    async def _healthz(self, _: HttpRequest) -> HttpResponse:
         return HttpResponse(200, {"status": "ok", "version": __version__})
 
-    async def _readyz(self, _: bytes) -> HttpResponse:
+    async def _readyz(self, _: HttpRequest) -> HttpResponse:
         if self._is_ready:
             return HttpResponse(200, {"status": "ready"})
         return HttpResponse(503, {"status": "not ready"})
 
-    async def _advance_clock(self, body: bytes) -> HttpResponse:
+    async def _advance_clock(self, request: HttpRequest) -> HttpResponse:
         try:
-            advance = msgspec.json.decode(body, type=_Advance)
+            advance = msgspec.json.decode(request.body, type=_Advance)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return HttpResponse(400, {"error": f'body: expected {{"advance_ms": N}}: {error}'})
         if not 0 <= advance.advance_ms <= _MOST_ADVANCE_MS:
@@ -252,7 +280,7 @@ async def _serve(config: Config, read_config: Callable[[], Config] | None) -> in
         except (ConfigError, StartError) as error:
             log.error("SIGHUP: nothing is reloaded: %s", error)  # a user's mistake
         else:
-            log.info("SIGHUP: users and TLS are reloaded")
+            log.info("SIGHUP: users, TLS and log level are reloaded")
 
     if sys.platform != "win32":
         loop.add_signal_handler(signal.SIGHUP, on_reload)
@@ -271,6 +299,15 @@ async def _serve(config: Config, read_config: Callable[[], Config] | None) -> in
     return 0
 
 
+def check(config: Config) -> None:
+    """See whether a configuration can be used, without using it.
+
+    Raises:
+        StartError: it cannot; the message says why.
+    """
+    _tls_options(config)
+
+
 def run(config: Config, read_config: Callable[[], Config] | None = None) -> int:
     """Run a broker until it is told to end; return the exit code.
 
@@ -281,11 +318,7 @@ def run(config: Config, read_config: Callable[[], Config] | None = None) -> int:
     Raises:
         StartError: it cannot run.
     """
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
+    logs.configure(config.log_level, config.log_format)
     _raise_file_limit()
     return _run_loop(_serve(config, read_config))
 

@@ -47,6 +47,18 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     config.add_arguments(serve)
+    config_command = commands.add_parser(
+        "config", help="check a configuration", description="Look at a configuration without running."
+    )
+    checking = config_command.add_subparsers(dest="what", metavar="COMMAND", required=True).add_parser(
+        "check",
+        help="say what is wrong with a configuration, or what it comes to",
+        description="Read options as `serve` does, from flags, environment and the file given by --config, "
+        "and print what they come to, where that differs from the defaults. Certificates are read too.",
+        epilog="exit codes: 0 fine, 1 something cannot be used, 2 wrong options",
+        allow_abbrev=False,
+    )
+    config.add_arguments(checking)
     hashing = commands.add_parser(
         "hash-password",
         help="print the hash of a password for the configuration file",
@@ -76,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = config.load(parsed, os.environ)
     except config.ConfigError as error:
         return _complain(str(error), EXIT_MISUSED)
+    if parsed.command == "config":
+        return _check_config(options)
     # Only now: --help and a wrong option need none of it.
     from mq9_broker import app  # noqa: PLC0415
 
@@ -85,6 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(str(error), EXIT_FAILED)
     except KeyboardInterrupt:  # before the broker took the signals over
         return _complain("interrupted", EXIT_FAILED)
+
+
+def _check_config(options: config.Config) -> int:
+    from mq9_broker import app  # noqa: PLC0415  # only now, as above
+
+    try:
+        app.check(options)
+    except app.StartError as error:
+        return _complain(str(error), EXIT_FAILED)
+    for line in config.describe(options):
+        print(line)
+    print("the configuration is fine")
+    return 0
 
 
 def _hash_password(rounds: int) -> int:

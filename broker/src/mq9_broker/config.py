@@ -18,6 +18,7 @@ import yaml
 
 from mq9_broker._generated import DEFAULT_PORT, limits
 from mq9_broker.auth.access import SECTIONS, Access, AccessError, read_access
+from mq9_broker.observe import logs
 
 Value = TypeVar("Value")
 
@@ -132,6 +133,11 @@ def _read_text(text: str) -> str:
     return text
 
 
+def _read_log_levels(text: str) -> str:
+    logs.parse_levels(text)
+    return text
+
+
 def _read_path(text: str) -> Path:
     if not text:
         raise ValueError("expected a path, got nothing")
@@ -172,7 +178,7 @@ class Config:
         "Network",
         Kind(_read_address_or_off, "HOST:PORT|off"),
         Address("127.0.0.1", 9090),
-        "where the HTTP server answers /healthz and /readyz; off for none",
+        "where the HTTP server answers /healthz, /readyz, /metrics and the admin pages; off for none",
     )
     server_name: str = _option(
         "Network", Kind(_read_text, "NAME"), "mq9", "the name that clients are told in INFO"
@@ -316,9 +322,27 @@ class Config:
     )
     log_level: str = _option(
         "Process",
-        _choice("debug", "info", "warning", "error"),
+        Kind(_read_log_levels, "LEVELS"),
         "info",
-        "what is logged to stderr",
+        "what is logged to stderr: debug, info, warning or error, and where a module shall differ its name: "
+        "info,transport=debug",
+    )
+    log_format: str = _option(
+        "Process", _choice("text", "json"), "text", "how: lines for people, or a JSON object a line"
+    )
+    admin_token: str = _option(
+        "Process",
+        Kind(_read_text, "TOKEN", lambda token: "(given)"),
+        "",
+        "token for the admin pages of the HTTP port; without one they answer only where that port is bound "
+        "to a loopback address",
+        "none",
+    )
+    show_addresses: bool = _option(
+        "Process",
+        _FLAG,
+        False,
+        "show mailboxes by their addresses on the admin pages, not by a hash: an address is a key",
     )
     test_clock: bool = _option(
         "Process",
@@ -391,6 +415,18 @@ def load(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Confi
     config = Config(**values)
     _check(config)
     return config
+
+
+def describe(config: Config) -> list[str]:
+    """Each option that differs from its default, as a line of the file; secrets are left out."""
+    lines = []
+    for name, info in _OPTIONS.items():
+        value = getattr(config, name)
+        if value != _DEFAULTS[name]:
+            lines.append(f"{name}: {info.kind.show(value)}")
+    if config.access.users:
+        lines.append(f"users: {len(config.access.users)}")
+    return lines
 
 
 def _check(config: Config) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import parse_qsl
 
 import h11
 
@@ -20,15 +21,23 @@ _IDLE_TIMEOUT = 60.0
 _READ_SIZE = 16 * 1024
 
 
+class HttpRequest(NamedTuple):
+    """What a route may look at; header names are lower case."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+
+
 class HttpResponse(NamedTuple):
-    """An answer; the body is sent as JSON."""
+    """An answer; the body is sent as JSON, or as it is where `content_type` says what it is."""
 
     status: int
     body: object
+    content_type: str = ""
 
 
-# Gets the body of the request.
-Route = Callable[[bytes], Awaitable[HttpResponse]]
+Route = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class HttpServer:
@@ -100,7 +109,7 @@ class HttpServer:
         return http.our_state is h11.DONE and http.their_state is h11.DONE
 
     async def _respond(self, request: h11.Request, body: bytes) -> HttpResponse:
-        path = request.target.split(b"?", 1)[0].decode("latin-1")
+        path, _, query = request.target.decode("latin-1").partition("?")
         methods = self._routes.get(path)
         if methods is None:
             return HttpResponse(404, {"error": f"nothing at {path}; there is {', '.join(self._routes)}"})
@@ -109,7 +118,8 @@ class HttpServer:
         if route is None:
             return HttpResponse(405, {"error": f"{path} takes {', '.join(methods)}"})
         try:
-            return await route(body)
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+            return await route(HttpRequest(body, headers, dict(parse_qsl(query))))
         except Exception:
             log.exception("%s %s failed", method, path)
             return HttpResponse(500, {"error": "internal error; the log has details"})
@@ -142,10 +152,13 @@ async def _read_request(
 async def _send(
     http: h11.Connection, writer: asyncio.StreamWriter, response: HttpResponse, *, with_body: bool
 ) -> None:
-    body = json.dumps(response.body, ensure_ascii=False).encode() + b"\n"
+    if response.content_type and isinstance(response.body, bytes):
+        body = response.body
+    else:
+        body = json.dumps(response.body, ensure_ascii=False).encode() + b"\n"
     headers = [
         ("Date", formatdate(usegmt=True)),
-        ("Content-Type", "application/json"),
+        ("Content-Type", response.content_type or "application/json"),
         ("Content-Length", str(len(body))),
         ("Server", f"mq9-broker/{__version__}"),
         ("Cache-Control", "no-store"),

@@ -12,12 +12,14 @@ from mq9_broker.engine import dead_letters, fetching, mailboxes, registry, settl
 from mq9_broker.engine.commands import Command, OutboxRemove
 from mq9_broker.engine.effects import DeadLetter, Effect
 from mq9_broker.engine.fetching import FetchRead
-from mq9_broker.engine.keys import FORMAT, TIME, pack_u64, unpack_u64
+from mq9_broker.engine.keys import ADDRESS, FORMAT, TIME, pack_u64, unpack_u64
 from mq9_broker.engine.limits import EngineLimits
+from mq9_broker.engine.mailbox import load_mailbox
 from mq9_broker.engine.registry import Agent
 from mq9_broker.engine.sending import SENT, send
 from mq9_broker.engine.state import State
 from mq9_broker.store.interface import Batch, Store, StoreUnavailableError
+from mq9_broker.store.sorted_map import end_of_prefix
 
 Result: TypeAlias = tuple[bytes, tuple[Effect, ...]]
 
@@ -55,6 +57,17 @@ class Applied(NamedTuple):
     """One (reply, effects) per command, in order; the reply is the final JSON text."""
     timer_effects: tuple[Effect, ...]
     """Effects of the timers that ran before the first command."""
+
+
+class MailboxFacts(NamedTuple):
+    """What `Engine.mailbox_facts` tells of a mailbox."""
+
+    address: bytes
+    live: tuple[int, ...]
+    """Messages per lane, with the expired ones that are not cleaned up yet."""
+    delayed: int
+    bytes_stored: int
+    groups: int
 
 
 _WRITES: Final[dict[type[msgspec.Struct], Callable[[State, Any], bytes]]] = {
@@ -192,6 +205,25 @@ class Engine:
         """Like `read`, with what the shell needs for un-leased batches and for waiting."""
         self._state.now = max(time_ms, self._state.time)
         return fetching.fetch_read(self._state, command)
+
+    def mailbox_facts(self, after: bytes, limit: int) -> list[MailboxFacts]:
+        """Facts of the mailboxes with the next addresses behind ``after``, for those who keep watch.
+
+        Cheap for each mailbox, whatever is in it; leaves the cache of mailboxes alone.
+        """
+        state = self._state
+        found: list[MailboxFacts] = []
+        for key, value in state.store.scan(ADDRESS + after + b"\x00", end_of_prefix(ADDRESS)):
+            address = key[len(ADDRESS) :]
+            mailbox = state.mailboxes.get(address) or load_mailbox(state, unpack_u64(value)[0])
+            found.append(
+                MailboxFacts(
+                    address, tuple(mailbox.live), mailbox.delayed, mailbox.bytes_stored, mailbox.group_count
+                )
+            )
+            if len(found) == limit:
+                break
+        return found
 
     def fetch_is_write(self, command: MsgFetch) -> bool:
         """Tells whether this FETCH has to go through `apply` now: it leases, resets, or creates its group.

@@ -11,6 +11,9 @@ class Counters:
     """Numbers since the start of the process.
 
     Attributes:
+        leased_messages: Messages handed out under a lease.
+        returns: Times that something became deliverable again to a group: by NACK, or because a lease or the
+            delay of a NACK ran out.
         dead_letters_delivered: Copies stored in a dead-letter mailbox.
         dead_letters_dropped: Messages that used up their deliveries and went nowhere, by reason (an error
             code, or what `DeadLetterDropped.reason` says).
@@ -19,6 +22,8 @@ class Counters:
             disconnected.
     """
 
+    leased_messages: int = 0
+    returns: int = 0
     dead_letters_delivered: int = 0
     dead_letters_dropped: Counter[str] = field(default_factory=Counter)
     internal_errors: int = 0

@@ -56,6 +56,10 @@ class Discovery:
         self._max_reply = max_reply
         self._index = KeywordIndex()
 
+    def __len__(self) -> int:
+        """How many agents are indexed."""
+        return len(self._index)
+
     def fill(self) -> None:
         """Index every registered agent; called once at the start."""
         for agent in self._registry.agents():

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from mq9_broker._generated import errors
+
+#: How the reply of a request that succeeded begins.
+SUCCESS: Final = b'{"error":""'
+
+
+class _Failure(msgspec.Struct):
+    code: str = ""
+
+
+_decode_failure = msgspec.json.Decoder(_Failure).decode
+
+
+def code_of(reply: bytes) -> str:
+    """The code of a failed reply."""
+    return _decode_failure(reply).code
 
 
 class RefusedError(Exception):

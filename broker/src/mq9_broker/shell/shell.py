@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import length_hint
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -42,6 +43,7 @@ from mq9_broker.engine.effects import (
     GroupReset,
     MailboxGone,
 )
+from mq9_broker.observe.meter import Meter
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.chunk import Chunk, EnoughError, Request
@@ -50,7 +52,7 @@ from mq9_broker.shell.description import Operation
 from mq9_broker.shell.discovery import Discovery
 from mq9_broker.shell.headers import HeaderDecoder
 from mq9_broker.shell.outbox import Outbox
-from mq9_broker.shell.refusal import RefusedError
+from mq9_broker.shell.refusal import SUCCESS, RefusedError, code_of
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
 from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
@@ -68,7 +70,8 @@ _MOST_AT_ONCE: Final = 64
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
 
-_INTERNAL: Final = errors.internal("see the broker's log")
+# How requests below no known subject are counted.
+_UNKNOWN_OPERATION: Final = "unknown"
 _STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
 _SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
 
@@ -101,6 +104,7 @@ class Shell:
         self._clock = clock
         self._options = options if options is not None else ShellOptions()
         self.counters = Counters()
+        self.meter = Meter()
         self._waiting = WaitingRoom()
         self._batches = Batches()
         self._discovery = Discovery(engine, self._options.max_reply)
@@ -191,6 +195,7 @@ class Shell:
         """
         engine = self._engine
         now_ms = self._clock.now_ms()
+        began = perf_counter()
         due = engine.next_due()
         if due is not None and due <= now_ms:
             self._tick(now_ms)
@@ -204,23 +209,30 @@ class Shell:
         plain_sends = self._plain_sends
         waiting = iter(requests)
         left = 0
+        seen: dict[str, int] = {}  # requests by operation, but for plain SENDs
         for subject, reply_to, headers, payload in waiting:
             if headers is None and subject in plain_sends:
                 commands.append((plain_sends[subject], LANE_NORMAL, b"", payload, None))
                 targets.append(reply_to)
                 continue
+            name = _UNKNOWN_OPERATION
             try:
                 route = self._router.route(subject)
-                handler = self._handlers[route.operation.name]
-                handler(chunk, (subject, reply_to, headers, payload), route)
+                name = route.operation.name
+                self._handlers[name](chunk, (subject, reply_to, headers, payload), route)
+                seen[name] = seen.get(name, 0) + 1
             except EnoughError:
                 left = 1 + length_hint(waiting)
                 break
             except RefusedError as refused:
+                seen[name] = seen.get(name, 0) + 1
+                self.meter.failed[name, code_of(refused.reply)] += 1
                 self._apply_chunk(chunk)  # replies go out in the order of the requests
                 chunk.reply(reply_to, refused.reply)
             except Exception:
+                seen[name] = seen.get(name, 0) + 1
                 internal = self._internal_error(f"request {subject!r}")
+                self.meter.failed[name, code_of(internal)] += 1
                 self._apply_chunk(chunk)
                 chunk.reply(reply_to, internal)
         self._apply_chunk(chunk)
@@ -231,7 +243,14 @@ class Shell:
         due = engine.next_due()
         if due is not None and (self._timer_due is None or due < self._timer_due):
             self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
-        return len(requests) - left
+        done = len(requests) - left
+        seconds = perf_counter() - began
+        plain = done - sum(seen.values()) if seen else done
+        if plain:
+            self.meter.requests("msg.send", plain, seconds)
+        for name, times in seen.items():
+            self.meter.requests(name, times, seconds)
+        return done
 
     def connection_closed(self, connection: Connection) -> None:
         """Forget the waiting FETCHes of a connection that has ended."""
@@ -260,6 +279,11 @@ class Shell:
     def waiting(self) -> int:
         """How many FETCHes wait now."""
         return len(self._waiting)
+
+    @property
+    def agent_count(self) -> int:
+        """How many agents are registered."""
+        return len(self._discovery)
 
     # Requests, one by one. Each handler collects a command, or answers.
 
@@ -386,9 +410,11 @@ class Shell:
             self._answer_with_fetches(chunk, results)
         else:
             last: Sequence[Effect] = ()
-            for target, (reply, effects) in zip(targets, results, strict=True):
+            for place, (target, (reply, effects)) in enumerate(zip(targets, results, strict=True)):
                 if target is not None:
                     replies.append((target, reply))
+                if not effects and not reply.startswith(SUCCESS):
+                    self._count_failure(commands[place], reply)
                 # A run of SENDs to one mailbox has the very same effects.
                 if effects and effects is not last:
                     last = effects
@@ -421,6 +447,8 @@ class Shell:
         """Answer commands among which there are FETCHes: those that found nothing may wait."""
         for place, (target, (reply, effects)) in enumerate(zip(chunk.targets, results, strict=True)):
             self._take_in(effects)
+            if not effects and not reply.startswith(SUCCESS):
+                self._count_failure(chunk.commands[place], reply)
             waiter = chunk.fetches.get(place)
             if waiter is not None:
                 fetched = _fetched(effects)
@@ -432,10 +460,15 @@ class Shell:
             if target is not None:
                 chunk.replies.append((target, reply))
 
+    def _count_failure(self, command: Command, reply: bytes) -> None:
+        name = "msg.send" if isinstance(command, tuple) else str(type(command).__struct_config__.tag)
+        self.meter.failed[name, code_of(reply)] += 1
+
     def _remember(self, fetched: Fetched) -> None:
         if not fetched.group or not fetched.msg_ids:
             return
         if fetched.leased:
+            self.counters.leased_messages += len(fetched.msg_ids)
             self._batches.leased(fetched.address, fetched.group, fetched.msg_ids)
         else:
             self._batches.delivered(fetched.address, fetched.group, fetched.msg_ids)
@@ -444,6 +477,8 @@ class Shell:
         """Note what effects ask for; `_settle` does it."""
         for effect in effects:
             if isinstance(effect, Deliverable):
+                if effect.group:
+                    self.counters.returns += 1
                 if effect.address in self._waiting:
                     self._ready.setdefault(effect.address, set()).add(effect.group)
             elif isinstance(effect, MailboxGone):
@@ -630,8 +665,9 @@ class Shell:
         if isinstance(sys.exc_info()[1], StoreUnavailableError):  # whoever keeps the store has said so
             return _STORE_UNAVAILABLE
         self.counters.internal_errors += 1
-        _log.exception("unexpected failure: %s", what)
-        return _INTERNAL
+        error_id = secrets.token_hex(4)
+        _log.exception("error %s: unexpected failure: %s", error_id, what, extra={"error_id": error_id})
+        return errors.internal(f"the broker's log has it as error {error_id}")
 
 
 def _send_now(connection: Connection, replies: list[tuple[bytes, bytes]]) -> None:

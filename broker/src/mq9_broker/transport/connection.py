@@ -455,6 +455,23 @@ class Connection(Outgoing, asyncio.Protocol):
         return str(peer[0]) if peer else ""
 
     @property
+    def subscription_count(self) -> int:
+        """How many subscriptions the client has."""
+        return len(self._sids)
+
+    def describe(self) -> dict[str, object]:
+        """What an operator may know of this client."""
+        return {
+            "id": self.client_id,
+            "address": self.address,
+            "user": self.identity.name if self.identity is not None else None,
+            "type": self.connection_type,
+            "subscriptions": self.subscription_count,
+            "pending_bytes": self.pending,
+            "held_up": self.is_held_up,
+        }
+
+    @property
     def certificate(self) -> bytes | None:
         """The client's TLS certificate, DER; None without."""
         found: bytes | None = None

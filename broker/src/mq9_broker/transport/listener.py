@@ -124,6 +124,18 @@ class Listener:
         """The clients that are connected now."""
         return iter(list(self._connections))
 
+    def __len__(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    def subscription_count(self) -> int:
+        """How many subscriptions they have together."""
+        return sum(connection.subscription_count for connection in self._connections)
+
+    def describe(self) -> Iterator[dict[str, object]]:
+        """What an operator may know of each client."""
+        return (connection.describe() for connection in self._connections)
+
     async def start(self, host: str, port: int) -> None:
         """Begin to accept clients.
 
