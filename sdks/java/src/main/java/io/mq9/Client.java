@@ -55,12 +55,12 @@ public final class Client extends Operations implements AutoCloseable {
   private boolean closeBegun;
   private volatile boolean closed;
 
-  private Client(ConnectOptions options, Tuning tuning) {
+  Client(ConnectOptions options, Tuning tuning, @Nullable Link given) {
     Connection injected = options.connection;
     timeout = options.timeout == null
         ? Duration.ofMillis(Constants.CONNECT_TIMEOUT_MS) : options.timeout;
     Values.nanos("timeout", timeout);
-    Servers servers = injected == null ? new Servers(options) : null;
+    Servers servers = injected == null && given == null ? new Servers(options) : null;
     this.tuning = tuning;
     ThreadFactory threads = threads("mq9-" + NUMBERS.incrementAndGet() + "-");
     executor =
@@ -69,7 +69,7 @@ public final class Client extends Operations implements AutoCloseable {
     timer = new ScheduledThreadPoolExecutor(1, threads);
     timer.setRemoveOnCancelPolicy(true);
     timer.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
-    link = new Link(servers, injected, timer);
+    link = given == null ? new Link(servers, injected, timer) : given;
   }
 
   private static ThreadFactory threads(String prefix) {
@@ -107,7 +107,7 @@ public final class Client extends Operations implements AutoCloseable {
   }
 
   static Client connect(ConnectOptions options, Tuning tuning) {
-    var client = new Client(options, tuning);
+    var client = new Client(options, tuning, null);
     boolean connected = false;
     try {
       client.link.open();

@@ -36,7 +36,7 @@ import org.jspecify.annotations.Nullable;
  *       reply is still listened for.
  * </ul>
  */
-final class Link {
+class Link {
   private static final System.Logger LOGGER = System.getLogger("io.mq9");
   private static final int HEADER_LINE = "NATS/1.0\r\n\r\n".length();
   private static final long LOOK_MS = 50;
