@@ -1,5 +1,6 @@
 import type { ConnectionOptions, NatsConnection, TlsOptions } from "@nats-io/nats-core";
 import { Connection } from "./connection.js";
+import type { Carrier } from "./connection.js";
 import { Consumer } from "./consumer.js";
 import type { ErrorHook, Handler } from "./consumer.js";
 import * as decode from "./decode.js";
@@ -133,7 +134,7 @@ export class Client extends operations.Operations {
   readonly context: Context<Consumer>;
   /** @internal */
   readonly parts = new Set<Part>();
-  readonly #connection: Connection;
+  readonly #connection: Carrier;
   readonly #timeoutMs: number;
   readonly #calls = new Set<Promise<unknown>>();
   readonly #background = new Set<Promise<unknown>>();
@@ -141,7 +142,7 @@ export class Client extends operations.Operations {
   #isClosed = false;
 
   /** Made by `connect`. @internal */
-  constructor(connection: Connection, timeoutMs: number, context: Context<Consumer>) {
+  constructor(connection: Carrier, timeoutMs: number, context: Context<Consumer>) {
     super();
     this.#connection = connection;
     this.#timeoutMs = timeoutMs;

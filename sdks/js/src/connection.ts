@@ -42,7 +42,10 @@ export interface Settings {
   readonly connectTimeoutMs: number;
   readonly reconnectWaitMs: number;
   readonly reconnectWaitMaxMs: number;
-  readonly transport: (options: ConnectionOptions) => Promise<NatsConnection>;
+  readonly transport: (
+    options: ConnectionOptions,
+    signal?: AbortSignal,
+  ) => Promise<NatsConnection>;
 }
 
 /** A request as the connection carries it. */
@@ -64,8 +67,30 @@ interface Waiting {
   fail(error: Mq9Error): void;
 }
 
+/** What a client stands on. */
+export interface Carrier {
+  /** Whether it was closed for good; one that was given may be closed by its owner. */
+  readonly isClosed: boolean;
+  /** Whether there is a connection to a server right now. */
+  readonly isConnected: boolean;
+  /** The server that it is connected to, without credentials. */
+  readonly url: string | undefined;
+  /** Whether the NATS connection belongs to somebody else. */
+  readonly isInjected: boolean;
+  /** Whether replies of cancelled requests are still waited for, or handled. */
+  readonly isListening: boolean;
+  /** Sends a request and gives the body of its reply. */
+  request(outgoing: Outgoing): Promise<Uint8Array>;
+  /** Makes a round trip to the server, so that what it has sent so far has been handled. */
+  flush(timeoutMs: number): Promise<void>;
+  /** Waits until replies of cancelled requests have come and been handled. */
+  settle(timeoutMs: number): Promise<void>;
+  /** Closes the connection for good; one that was given stays open. */
+  close(): Promise<void>;
+}
+
 /** Carries requests over NATS. */
-export class Connection {
+export class Connection implements Carrier {
   #servers: string[];
   #nats: NatsConnection | undefined;
   #inbox = "";
@@ -88,29 +113,24 @@ export class Connection {
     this.#servers = [...(settings?.servers ?? [])];
   }
 
-  /** Whether it was closed for good; one that was given may be closed by its owner. */
   get isClosed(): boolean {
     return this.#isClosed || this.#injected?.isClosed() === true;
   }
 
-  /** Whether there is a connection to a server right now. */
   get isConnected(): boolean {
     return !this.isClosed && this.#isReady && this.#nats?.isClosed() === false;
   }
 
-  /** The server that it is connected to, without credentials. */
   get url(): string | undefined {
     if (!this.isConnected || this.#nats === undefined) return undefined;
     const scheme = this.#servers[0]?.split("://")[0] ?? "nats";
     return `${scheme}://${this.#nats.getServer()}`;
   }
 
-  /** Whether the NATS connection belongs to somebody else. */
   get isInjected(): boolean {
     return this.#injected !== undefined;
   }
 
-  /** Whether replies of cancelled requests are still waited for, or handled. */
   get isListening(): boolean {
     return this.#waiting.size > 0 || this.#late.size > 0;
   }
@@ -129,7 +149,6 @@ export class Connection {
     this.#supervisor = this.#supervise();
   }
 
-  /** Sends a request and gives the body of its reply. */
   async request(outgoing: Outgoing): Promise<Uint8Array> {
     const { operation, payload, headers, timeoutMs, signal } = outgoing;
     signal?.throwIfAborted();
@@ -251,7 +270,6 @@ export class Connection {
     throw new Mq9Error("connection_closed", `${operation}: the client is closed`, { operation });
   }
 
-  /** Makes a round trip to the server, so that what it has sent so far has been handled. */
   async flush(timeoutMs: number): Promise<void> {
     if (!this.isConnected || this.#nats === undefined) return;
     // A connection that breaks now is no error: then there is nothing left to wait for.
@@ -259,7 +277,6 @@ export class Connection {
     await pause(timeoutMs, { until: flushed });
   }
 
-  /** Waits until replies of cancelled requests have come and been handled. */
   async settle(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     while (this.isListening && !this.isClosed && performance.now() < deadline) {
@@ -267,7 +284,6 @@ export class Connection {
     }
   }
 
-  /** Closes the connection for good; one that was given stays open. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
@@ -333,17 +349,15 @@ export class Connection {
     if (settings.authenticator !== undefined) options.authenticator = settings.authenticator;
     if (settings.tls !== undefined) options.tls = settings.tls;
     else if (isTls) options.tls = {};
-    const connecting = settings.transport(options);
-    const done = await pause(settings.connectTimeoutMs + 1000, { signal, until: connecting }).catch(
-      (error: unknown) => {
-        abandon(connecting);
-        throw error;
-      },
-    );
-    if (!done) {
-      abandon(connecting);
-      throw new Error("no answer in time");
+    const giveUp = new AbortController();
+    const connecting = settings.transport(options, giveUp.signal);
+    let hasAnswered = false;
+    try {
+      hasAnswered = await pause(settings.connectTimeoutMs, { signal, until: connecting });
+    } finally {
+      if (!hasAnswered) abandon(connecting, giveUp);
     }
+    if (!hasAnswered) throw new Error("no answer in time");
     const nats = await connecting;
     if (this.#isClosed) {
       await nats.close();
@@ -458,11 +472,9 @@ function closed(operation: string, error: unknown): Mq9Error {
 }
 
 /** Closes what comes of an attempt to connect that nobody waits for any more. */
-function abandon(connecting: Promise<NatsConnection>): void {
-  connecting.then(
-    (nats) => nats.close(),
-    () => undefined,
-  ).catch(() => undefined);
+function abandon(connecting: Promise<NatsConnection>, giveUp: AbortController): void {
+  giveUp.abort();
+  connecting.then((nats) => nats.close()).catch(() => undefined);
 }
 
 function why(error: unknown): string {

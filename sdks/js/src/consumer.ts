@@ -92,6 +92,8 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
   #waiting: Message[] = [];
   readonly #unsettled = new Map<bigint, Message>();
   #isIterated = false;
+  /** The loop has asked for its first message. */
+  #hasBegun = false;
   /** The loop's body has a message in hand. */
   #isInBody = false;
 
@@ -132,7 +134,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
     if (this.#client.context.getStore() === this) return;
     if (this.#settings.handler !== undefined) {
       await this.#ended.promise;
-    } else if (!this.#isIterated) {
+    } else if (!this.#hasBegun) {
       this.#finish();
     } else if (this.#isInBody) {
       await this.#giveBackWaiting();
@@ -159,7 +161,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
     this.#cancelling.abort(this.#settings.signal?.reason);
     this.#ask();
     if (this.#settings.handler !== undefined) return;
-    if (!this.#isIterated) this.#finish();
+    if (!this.#hasBegun) this.#finish();
     else if (this.#isInBody) void this.#client.inBackground(this.#giveBackWaiting());
   };
 
@@ -186,6 +188,8 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
       while (await this.#nextBatch()) {
         renewing = this.#renew();
         await this.#handle(handler);
+        // Then everything in hand goes back at once, below.
+        if (this.#cancelling.signal.aborted) break;
         await this.#giveBackWaiting();
         await renewing.end();
       }
@@ -266,6 +270,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
 
   async *#iterate(): AsyncGenerator<Message, void, undefined> {
     let renewing: Renewing | undefined;
+    this.#hasBegun = true;
     try {
       while (await this.#nextBatch()) {
         renewing = this.#renew();
@@ -280,6 +285,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
           if (this.#settings.autoAck) await this.#acknowledge(message);
           this.#unsettled.delete(message.msgId);
         }
+        if (this.#cancelling.signal.aborted) break;
         await this.#giveBackWaiting();
         await renewing.end();
       }

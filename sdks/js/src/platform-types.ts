@@ -10,5 +10,5 @@ export interface Context<T> {
 export interface Platform {
   makeContext<T>(): Context<T>;
   credentials(path: string): Promise<Authenticator>;
-  transport(options: ConnectionOptions): Promise<NatsConnection>;
+  transport(options: ConnectionOptions, signal?: AbortSignal): Promise<NatsConnection>;
 }
