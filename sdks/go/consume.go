@@ -39,8 +39,8 @@ type Consumer struct {
 	client   *Client
 	settings *consumeSettings
 	handler  Handler
-	ctx      context.Context //nolint:containedctx // of the user: it ends everything
-	running  context.Context //nolint:containedctx // ends with ctx, or by a stop
+	ctx      context.Context // of the user: it ends everything
+	running  context.Context // ends with ctx, or by a stop
 	stop     context.CancelFunc
 	done     chan struct{}
 

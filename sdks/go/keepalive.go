@@ -12,7 +12,7 @@ type AgentKeepAlive struct {
 	client   *Client
 	name     string
 	options  AgentRegisterOptions
-	ctx      context.Context //nolint:containedctx // it outlives the call that started it
+	ctx      context.Context // it outlives the call that started it
 	cancel   context.CancelFunc
 	reported chan struct{} // closed when reporting has ended
 	detach   func() bool   // from the end of ctx

@@ -116,7 +116,7 @@ func (m *Message) integerHeader(name string) (int64, bool) {
 	return value, err == nil
 }
 
-//nolint:unused // for headers of a list of texts, as soon as the specification has one that is handed back
+//lint:ignore U1000 for headers of a list of texts, as soon as the specification has one that is handed back
 func (m *Message) commaSeparatedHeader(name string) []string {
 	text, found := m.findHeader(name)
 	if !found {

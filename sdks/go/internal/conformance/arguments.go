@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -161,9 +162,14 @@ func set(value reflect.Value, raw json.RawMessage, unit time.Duration) error {
 	return json.Unmarshal(raw, value.Addr().Interface())
 }
 
-// integer takes a number, or an id as a decimal string.
+// integer takes a number, or an id as a decimal string. What no variable of the SDK's types could hold becomes the
+// nearest that one can: nobody can give more to a Go method.
 func integer(raw json.RawMessage) (int64, error) {
-	return strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)
+	value, err := strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		err = nil
+	}
+	return value, err
 }
 
 // Decode names the helpers of a message whose results are wanted too: text, json.
