@@ -3,7 +3,7 @@ import { createInterface } from "node:readline";
 import { connect as connectNats } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
 import * as mq9 from "mq9";
-import type { Client, ConnectOptions, JsonValue } from "mq9";
+import type { Client, JsonValue } from "mq9";
 import { ConsumerRun, IterationRun, KeepAliveRun } from "./background.js";
 import type { Background } from "./background.js";
 import { NotUnderstood, argumentsOf, resultOf } from "./convert.js";
@@ -169,7 +169,7 @@ export class Adapter {
       this.#connections.set(name, connection);
       options["nats"] = connection;
     }
-    const client = await mq9.connect(servers as string | string[], options as ConnectOptions);
+    const client = await mq9.connect(servers as string | string[], options);
     this.#clients.set(name, client);
     return {};
   }

@@ -168,7 +168,8 @@ export class IterationRun implements Background {
       return {};
     }
     const message = this.#messages.get(request.msg_id ?? "");
-    if (message === undefined) throw new NotUnderstood(`there is no message ${String(request.msg_id)}`);
+    if (message === undefined)
+      throw new NotUnderstood(`there is no message ${String(request.msg_id)}`);
     const { delay_ms: delayMs, lease_ms: leaseMs } = request;
     if (request.op === "message_ack") await message.ack();
     else if (request.op === "message_nack") await message.nack({ delayMs });

@@ -28,9 +28,14 @@ export function argumentsOf(given: Fields, parameters: Members): Record<string, 
   return result;
 }
 
+function textOf(value: JsonValue): string {
+  if (typeof value !== "string") throw new NotUnderstood("this has to be text");
+  return value;
+}
+
 function argument(value: JsonValue, kind: string, form: string): unknown {
-  if (form === "b64") return new Uint8Array(Buffer.from(String(value), "base64"));
-  if (form === "json") return parseJson(String(value));
+  if (form === "b64") return new Uint8Array(Buffer.from(textOf(value), "base64"));
+  if (form === "json") return parseJson(textOf(value));
   if (kind === "id") return typeof value === "string" ? BigInt(value) : value;
   if (kind.startsWith("list:") && Array.isArray(value)) {
     return value.map((item: JsonValue) => argument(item, kind.slice("list:".length), ""));

@@ -20,7 +20,10 @@ for (const [folder, type] of [
   ["cjs", "commonjs"],
 ]) {
   mkdirSync(`${root}dist/${folder}`, { recursive: true });
-  writeFileSync(`${root}dist/${folder}/package.json`, `{ "type": "${type}", "sideEffects": false }\n`);
+  writeFileSync(
+    `${root}dist/${folder}/package.json`,
+    `{ "type": "${type}", "sideEffects": false }\n`,
+  );
 }
 try {
   await Promise.all([compile("tsconfig.esm.json"), compile("tsconfig.cjs.json")]);

@@ -309,10 +309,7 @@ export class Client extends operations.Operations {
         const ids = messages.map((message) => message.msgId);
         await this.nack(mailAddress, groupName, ids, this.internal({ leaseId }));
       } catch (error) {
-        log.warn(
-          "messages that a cancelled FETCH brought could not be given back:",
-          String(error),
-        );
+        log.warn("messages that a cancelled FETCH brought could not be given back:", String(error));
       }
     };
   }
@@ -354,7 +351,7 @@ export class Client extends operations.Operations {
         settings[argument] = rule(name, value);
       }
     }
-    checkRules(rules, args, parameters as readonly { readonly argument: string }[]);
+    checkRules(rules, args, parameters);
     if (options.timeoutMs !== undefined) encode.milliseconds("timeout", options.timeoutMs);
     if (handler !== undefined && typeof handler !== "function") {
       throw invalid("handler", `must be a function, not ${typeof handler}`);

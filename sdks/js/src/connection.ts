@@ -42,10 +42,7 @@ export interface Settings {
   readonly connectTimeoutMs: number;
   readonly reconnectWaitMs: number;
   readonly reconnectWaitMaxMs: number;
-  readonly transport: (
-    options: ConnectionOptions,
-    signal?: AbortSignal,
-  ) => Promise<NatsConnection>;
+  readonly transport: (options: ConnectionOptions, signal?: AbortSignal) => Promise<NatsConnection>;
 }
 
 /** A request as the connection carries it. */
@@ -96,7 +93,7 @@ export class Connection implements Carrier {
   #inbox = "";
   #subscription: Subscription | undefined;
   #status: { stop?: () => void } | undefined;
-  #ready: Deferred<void> = deferred();
+  #ready: Deferred = deferred();
   #isReady = false;
   #isClosed = false;
   #next = 0;
@@ -399,7 +396,7 @@ export class Connection implements Carrier {
   }
 
   async #supervise(): Promise<void> {
-    while (!this.#isClosed) {
+    for (;;) {
       await this.#nats?.closed();
       if (this.#isClosed) return;
       this.#setLost();
@@ -413,7 +410,7 @@ export class Connection implements Carrier {
     let wait = this.#settings?.reconnectWaitMs ?? 0;
     for (;;) {
       const jittered = Math.min(wait * (1 + Math.random() * JITTER), longest);
-      await pause(jittered, { until: this.#aborted() });
+      await pause(jittered, { signal: this.#closing.signal }).catch(() => undefined);
       if (this.#isClosed) return;
       wait = Math.min(wait * 2, longest);
       // The server that was just lost comes last.
@@ -427,19 +424,6 @@ export class Connection implements Carrier {
         if (!this.#closing.signal.aborted) log.info(why(error));
       }
     }
-  }
-
-  #aborted(): Promise<void> {
-    return new Promise((resolve) => {
-      if (this.#closing.signal.aborted) resolve();
-      this.#closing.signal.addEventListener(
-        "abort",
-        () => {
-          resolve();
-        },
-        { once: true },
-      );
-    });
   }
 
   // A connection of somebody else reconnects by itself; nothing may be published meanwhile.

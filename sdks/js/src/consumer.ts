@@ -87,7 +87,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
   readonly #stopping = new AbortController();
   /** Aborted by cancellation alone. */
   readonly #cancelling = new AbortController();
-  readonly #ended = deferred<void>();
+  readonly #ended = deferred();
   #hasEnded = false;
   #waiting: Message[] = [];
   readonly #unsettled = new Map<bigint, Message>();
@@ -107,7 +107,8 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
     signal?.throwIfAborted();
     client.parts.add(this);
     signal?.addEventListener("abort", this.#cancel);
-    this.done = handler === undefined ? this.#ended.promise.then(this.#outcome) : this.#run(handler);
+    this.done =
+      handler === undefined ? this.#ended.promise.then(this.#outcome) : this.#run(handler);
     // Who does not look at it is not told: the error hook was.
     this.done.catch(() => undefined);
   }
@@ -195,7 +196,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
       }
     } finally {
       void renewing?.end();
-      this.#giveBackInBackground();
+      void this.#giveBackInBackground();
       this.#finish();
     }
     this.#outcome();
@@ -204,7 +205,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
   async #handle(handler: Handler): Promise<void> {
     const count = Math.min(this.#settings.concurrency, this.#waiting.length);
     const workers = Promise.all(Array.from({ length: count }, () => this.#work(handler)));
-    const cancelled = deferred<void>();
+    const cancelled = deferred();
     const cancel = (): void => {
       // Handlers that heed their signal end now, and may clean up; for the others nobody waits.
       setTimeout(cancelled.resolve, 0);
@@ -440,8 +441,7 @@ export class Consumer implements AsyncIterable<Message>, AsyncDisposable {
   async #report(error: unknown, message: Message | undefined): Promise<void> {
     const { mailAddress, groupName, onError } = this.#settings;
     if (onError === undefined) {
-      const about =
-        message === undefined ? "the consumer" : `message ${String(message.msgId)}`;
+      const about = message === undefined ? "the consumer" : `message ${String(message.msgId)}`;
       // Where a handler failed only its stack tells; the client's own errors say enough.
       const shown = error instanceof Mq9Error ? error.message : error;
       log.warn(`${mailAddress}, group ${groupName}, ${about}:`, shown);

@@ -125,12 +125,7 @@ export function lenient<T>(fields: JsonMembers, name: string, item: Decoder<T>):
 }
 
 /** Likewise, with a default. */
-export function lenientOr<T>(
-  fields: JsonMembers,
-  name: string,
-  item: Decoder<T>,
-  otherwise: T,
-): T {
+export function lenientOr<T>(fields: JsonMembers, name: string, item: Decoder<T>, otherwise: T): T {
   return lenient(fields, name, item) ?? otherwise;
 }
 
@@ -148,8 +143,8 @@ export function payload(fields: JsonMembers, name: string, encodingName: string)
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const SEXTETS = new Int8Array(128).fill(-1);
-for (const [sextet, character] of [...ALPHABET].entries()) {
-  SEXTETS[character.charCodeAt(0)] = sextet;
+for (let sextet = 0; sextet < ALPHABET.length; sextet++) {
+  SEXTETS[ALPHABET.charCodeAt(sextet)] = sextet;
 }
 
 /** Decodes base64 with padding; undefined if the text is none. `atob` would let blanks and missing padding through. */

@@ -68,7 +68,7 @@ function whyNot(rule: TextRule, pattern: RegExp | undefined, value: string): str
   const { minLength = 0, maxLength = Infinity, minBytes = 0, maxBytes = Infinity } = rule;
   if (LONE_SURROGATE.test(value)) return "has half a surrogate pair, which is no character";
   if (value === "" && (minLength > 0 || minBytes > 0)) return "must not be empty";
-  const characters = [...value].length;
+  const characters = Array.from(value).length;
   const bytes = encoder.encode(value).length;
   if (characters > maxLength) {
     return `has ${String(characters)} characters, at most ${String(maxLength)} are allowed`;

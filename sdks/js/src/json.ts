@@ -5,13 +5,7 @@
 
 /** A JSON value. Whole numbers that a `number` can't hold exactly are a `bigint`. */
 export type JsonValue =
-  | string
-  | number
-  | bigint
-  | boolean
-  | null
-  | readonly JsonValue[]
-  | JsonObject;
+  string | number | bigint | boolean | null | readonly JsonValue[] | JsonObject;
 
 /** A JSON object of the user's own, such as an agent's card. */
 export interface JsonObject {
@@ -29,9 +23,7 @@ export interface JsonMembers {
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
 const BLANK = /[ \t\n\r]*/y;
 // A string without escapes and control characters, which most are.
-// eslint-disable-next-line no-control-regex
 const PLAIN_STRING = /"[^"\\\u0000-\u001f]*"/y;
-// eslint-disable-next-line no-control-regex
 const ANY_STRING = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
 const DIGITS_OF_A_SAFE_INTEGER = 15;
 

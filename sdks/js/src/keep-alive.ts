@@ -58,7 +58,7 @@ export class AgentKeepAlive implements AsyncDisposable {
 
   async #report(): Promise<void> {
     const { signal } = this.#ending;
-    while (!signal.aborted) {
+    for (;;) {
       try {
         await pause(constants.AGENT_KEEP_ALIVE_REPORT_EVERY_MS, { signal });
         await this.#reportOnce(signal);

@@ -8,7 +8,7 @@ export interface Context<T> {
 
 /** What depends on where the client runs. */
 export interface Platform {
-  makeContext<T>(): Context<T>;
-  credentials(path: string): Promise<Authenticator>;
-  transport(options: ConnectionOptions, signal?: AbortSignal): Promise<NatsConnection>;
+  readonly makeContext: <T>() => Context<T>;
+  readonly credentials: (path: string) => Promise<Authenticator>;
+  readonly transport: (options: ConnectionOptions, signal?: AbortSignal) => Promise<NatsConnection>;
 }

@@ -132,5 +132,8 @@ function lease(operation: Operation, args: Arguments): Request["lease"] {
   const leases = operation.leases;
   if (leases === undefined || !Number(args[leases.whenPresent] ?? 0)) return undefined;
   const group = args[leases.group];
-  return group ? [String(args[leases.mailbox]), String(group)] : undefined;
+  const mailbox = args[leases.mailbox];
+  return typeof group === "string" && group !== "" && typeof mailbox === "string"
+    ? [mailbox, group]
+    : undefined;
 }

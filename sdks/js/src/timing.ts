@@ -1,19 +1,19 @@
 /** A promise that somebody else settles. */
-export interface Deferred<T> {
-  readonly promise: Promise<T>;
-  resolve(value: T): void;
+export interface Deferred {
+  readonly promise: Promise<void>;
+  readonly resolve: () => void;
 }
 
 /** Makes one. */
-export function deferred<T>(): Deferred<T> {
-  let settle: (value: T) => void = () => undefined;
-  const promise = new Promise<T>((resolve) => {
+export function deferred(): Deferred {
+  let settle: () => void = () => undefined;
+  const promise = new Promise<void>((resolve) => {
     settle = resolve;
   });
   return {
     promise,
-    resolve: (value) => {
-      settle(value);
+    resolve: () => {
+      settle();
     },
   };
 }

@@ -15,7 +15,11 @@ async function start(options: Parameters<typeof Broker.start>[0] = {}): Promise<
 }
 
 async function client(broker: Broker, options: ConnectOptions = {}): Promise<Client> {
-  const made = await connect(broker.url, { reconnectWaitMs: 20, reconnectWaitMaxMs: 100, ...options });
+  const made = await connect(broker.url, {
+    reconnectWaitMs: 20,
+    reconnectWaitMaxMs: 100,
+    ...options,
+  });
   onTestFinished(() => made.close());
   return made;
 }
@@ -23,33 +27,66 @@ async function client(broker: Broker, options: ConnectOptions = {}): Promise<Cli
 test("every operation once", async () => {
   const one = await client(await start());
   const address = await one.mailboxCreate({ ttl: 60, desc: "Grüße", maxDeliveries: 3 });
-  expect(await one.send(address, "x", { priority: "urgent", tags: ["a", "b"], key: "k", headers: { "X-Y": "z" } })).toBe(0n);
+  expect(
+    await one.send(address, "x", {
+      priority: "urgent",
+      tags: ["a", "b"],
+      key: "k",
+      headers: { "X-Y": "z" },
+    }),
+  ).toBe(0n);
   expect(await one.send(address, { n: 2n ** 60n }, { delay: 60 })).toBe(-1n);
   expect(await one.send(address, "y", { replyTo: "me", correlationId: "c", ttl: 30 })).toBe(1n);
-  const { messages, leaseId } = await one.fetch(address, { groupName: "g", deliver: "earliest", leaseMs: 60_000 });
+  const { messages, leaseId } = await one.fetch(address, {
+    groupName: "g",
+    deliver: "earliest",
+    leaseMs: 60_000,
+  });
   expect(messages.map((message) => [message.msgId, message.text(), message.priority])).toEqual([
     [0n, "x", "urgent"],
     [1n, "y", "normal"],
   ]);
-  expect(messages[0]).toMatchObject({ key: "k", tags: ["a", "b"], headers: { "X-Y": ["z"] }, deliveryCount: 1n });
+  expect(messages[0]).toMatchObject({
+    key: "k",
+    tags: ["a", "b"],
+    headers: { "X-Y": ["z"] },
+    deliveryCount: 1n,
+  });
   expect([messages[1]?.replyTo, messages[1]?.correlationId]).toEqual(["me", "c"]);
   expect(await one.renew(address, "g", [0, 1n, 5], 60_000, { leaseId })).toEqual([0n, 1n]);
   await one.nack(address, "g", [0], { leaseId });
   await one.ack(address, "g", 1);
   const info = await one.mailboxInfo(address);
-  expect(info).toMatchObject({ mailAddress: address, desc: "Grüße", ttl: 60n, maxDeliveries: 3n, delayed: 1n });
+  expect(info).toMatchObject({
+    mailAddress: address,
+    desc: "Grüße",
+    ttl: 60n,
+    maxDeliveries: 3n,
+    delayed: 1n,
+  });
   expect(info.groups).toEqual([{ groupName: "g", pending: 1n, leased: 0n }]);
-  expect((await one.query(address, { tags: ["a"], limit: 5 })).map((message) => message.msgId)).toEqual([0n]);
+  expect(
+    (await one.query(address, { tags: ["a"], limit: 5 })).map((message) => message.msgId),
+  ).toEqual([0n]);
   expect(await one.delete(address, 0)).toBe(true);
   expect((await failure(one.delete(address, 0n))).code).toBe("message_not_found");
   expect(await one.mailboxDelete(address)).toBe(true);
   const error = await failure(one.send(address, "x"));
-  expect([error.kind, error.code, error.operation]).toEqual(["server", "mailbox_not_found", "msg.send"]);
+  expect([error.kind, error.code, error.operation]).toEqual([
+    "server",
+    "mailbox_not_found",
+    "msg.send",
+  ]);
 });
 
 test("the registry keeps cards as they are", async () => {
   const one = await client(await start());
-  const card = { description: "Translates 世界", big: 9007199254740993n, none: null, list: [1, 2.5] };
+  const card = {
+    description: "Translates 世界",
+    big: 9007199254740993n,
+    none: null,
+    list: [1, 2.5],
+  };
   await one.agentRegister("translator", { mailbox: "t.in", card, ttl: 60 });
   await one.agentReport("translator", { status: { jobs: 9007199254740993n } });
   const found = await one.agentDiscover("translates");
@@ -66,7 +103,11 @@ test("payloads come back bit for bit, up to 1 MiB and not one byte more", async 
   const payloads = [new Uint8Array(0), Uint8Array.of(0, 255, 254, 128), large];
   for (const payload of payloads) await one.send(address, payload, { key: "" });
   const error = await failure(one.send(address, new Uint8Array(1024 * 1024 + 1)));
-  expect([error.kind, error.code, error.field]).toEqual(["invalid_argument", "payload_too_large", "payload"]);
+  expect([error.kind, error.code, error.field]).toEqual([
+    "invalid_argument",
+    "payload_too_large",
+    "payload",
+  ]);
   await one.send(address, new Uint8Array(1024 * 1024).fill(7));
   let from = 0n;
   const seen: Uint8Array[] = [];
@@ -87,11 +128,17 @@ test("ten thousand messages in order", async () => {
   const address = await one.mailboxCreate();
   const count = 10_000;
   for (let begin = 0; begin < count; begin += 500) {
-    const sends = Array.from({ length: 500 }, (_, index) => one.send(address, String(begin + index)));
+    const sends = Array.from({ length: 500 }, (_, index) =>
+      one.send(address, String(begin + index)),
+    );
     expect((await Promise.all(sends)).at(-1)).toBe(BigInt(begin + 499));
   }
   let next = 0;
-  for await (const message of one.consume(address, "g", { deliver: "earliest", numMsgs: 1000, autoAck: false })) {
+  for await (const message of one.consume(address, "g", {
+    deliver: "earliest",
+    numMsgs: 1000,
+    autoAck: false,
+  })) {
     expect(message.text()).toBe(String(next++));
     if (next % 1000 === 0) {
       const ids = Array.from({ length: 1000 }, (_, index) => next - 1000 + index);
@@ -120,7 +167,10 @@ test("a failed message comes again after its delay", async () => {
   for (const wait of [1000, 2000]) {
     const seen = counts.length;
     await until(() => counts.length > seen || counts.length > 0);
-    await until(async () => (await one.mailboxInfo(address)).groups[0]?.pending === 1n || consumer.stats.givenBack > 0);
+    await until(
+      async () =>
+        (await one.mailboxInfo(address)).groups[0]?.pending === 1n || consumer.stats.givenBack > 0,
+    );
     await until(() => consumer.stats.givenBack === (wait === 1000 ? 1 : 2));
     await broker.advance(wait);
   }
@@ -135,7 +185,7 @@ test("a slow handler keeps its message, and two workers never share one", async 
   const address = await one.mailboxCreate();
   await one.send(address, "slow");
   const seen: string[] = [];
-  const gate = deferred<void>();
+  const gate = deferred();
   const handle = (message: { text(): string }): Promise<void> | undefined => {
     seen.push(message.text());
     return message.text() === "slow" ? gate.promise : undefined;
@@ -161,7 +211,12 @@ test("stop and cancel during a waiting FETCH leave no message leased to nobody",
   await until(async () => (await one.mailboxInfo(address)).groups.length === 1);
   await consumer.stop();
   const cancel = new AbortController();
-  const call = one.fetch(address, { groupName: "g", leaseMs: 600_000, maxWaitMs: 60_000, signal: cancel.signal });
+  const call = one.fetch(address, {
+    groupName: "g",
+    leaseMs: 600_000,
+    maxWaitMs: 60_000,
+    signal: cancel.signal,
+  });
   call.catch(() => undefined);
   await one.mailboxInfo(address);
   cancel.abort();
@@ -181,7 +236,9 @@ test("a FETCH that is cancelled at any moment loses nothing", async () => {
     setTimeout(() => {
       cancel.abort();
     }, Math.random() * 4);
-    const result = await one.fetch(address, { ...group, maxWaitMs: 1000, signal: cancel.signal }).catch(() => undefined);
+    const result = await one
+      .fetch(address, { ...group, maxWaitMs: 1000, signal: cancel.signal })
+      .catch(() => undefined);
     if (result?.leaseId !== undefined) {
       await one.nack(address, "g", [0], { leaseId: result.leaseId });
     }

@@ -134,7 +134,17 @@ test("an argument among the options is the same as one before them", async () =>
 test("payloads", async () => {
   const { client, carrier } = fake({ error: "", msg_id: 0 });
   const bytes = Uint8Array.of(0, 255, 254);
-  const payloads = [bytes, bytes.buffer, new DataView(bytes.buffer, 1), "ü", { n: 2n ** 60n }, [1], 5, null, true];
+  const payloads = [
+    bytes,
+    bytes.buffer,
+    new DataView(bytes.buffer, 1),
+    "ü",
+    { n: 2n ** 60n },
+    [1],
+    5,
+    null,
+    true,
+  ];
   for (const payload of payloads) await client.send("a.b", payload);
   expect(carrier.requests.map((sent) => Buffer.from(sent.payload).toString("latin1"))).toEqual([
     "\u0000\u00ff\u00fe",
@@ -184,7 +194,17 @@ test("a reply without a code is classified by its text, and any code comes throu
 
 test("a reply that is none is kind protocol", async () => {
   const { client, carrier } = fake();
-  for (const text of ["", "x", "[]", "1", '{"error":1}', "{}", "\ufeff{}", '{"error":""}', '{"error":"","a":']) {
+  for (const text of [
+    "",
+    "x",
+    "[]",
+    "1",
+    '{"error":1}',
+    "{}",
+    "\ufeff{}",
+    '{"error":""}',
+    '{"error":"","a":',
+  ]) {
     carrier.script = new TextEncoder().encode(text);
     expect((await failure(client.mailboxInfo("a.b"))).kind, text).toBe("protocol");
   }
@@ -202,12 +222,20 @@ test("an odd item is left out and logged", async () => {
 });
 
 function message(fields: Partial<MessageFields>): Message {
-  return new Message({ msgId: 1n, payload: new Uint8Array(0), priority: "normal", ...fields } as MessageFields);
+  return new Message({
+    msgId: 1n,
+    payload: new Uint8Array(0),
+    priority: "normal",
+    ...fields,
+  } as MessageFields);
 }
 
 test("a message as text and JSON, and its headers", async () => {
   const payload = new TextEncoder().encode('{"n":9007199254740993}');
-  const one = message({ payload, headers: { "MQ9-Reply-To": ["me", "you"], "mq9-dead-letter-count": ["12"] } });
+  const one = message({
+    payload,
+    headers: { "MQ9-Reply-To": ["me", "you"], "mq9-dead-letter-count": ["12"] },
+  });
   expect(one.text()).toBe('{"n":9007199254740993}');
   expect(one.json()).toEqual({ n: 9007199254740993n });
   expect(one.replyTo).toBe("me");
@@ -248,12 +276,17 @@ test("closing does not wait longer than the timeout", async () => {
 test("keep-alive registers, reports with only the name, registers again, unregisters", async () => {
   vi.useFakeTimers();
   const { client, carrier } = fake();
-  const helper = await client.agentKeepAlive("n", { mailbox: "a.b", card: { ttl: 1, x: 2n ** 60n } });
+  const helper = await client.agentKeepAlive("n", {
+    mailbox: "a.b",
+    card: { ttl: 1, x: 2n ** 60n },
+  });
   expect(carrier.requests[0]?.json).toEqual({ name: "n", mailbox: "a.b", ttl: 60, x: 2n ** 60n });
   await vi.advanceTimersByTimeAsync(20_000);
   expect(carrier.of("agent.report").map((sent) => sent.json)).toEqual([{ name: "n" }]);
   carrier.script = (sent) =>
-    sent.operation === "agent.report" ? { error: "agent not found", code: "agent_not_found" } : { error: "" };
+    sent.operation === "agent.report"
+      ? { error: "agent not found", code: "agent_not_found" }
+      : { error: "" };
   await vi.advanceTimersByTimeAsync(20_000);
   expect(carrier.of("agent.register")).toHaveLength(2);
   carrier.script = { error: "broken", code: "internal" };

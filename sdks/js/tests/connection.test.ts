@@ -43,7 +43,17 @@ test("servers are one URL, a list, or a string with commas", () => {
   const wanted = ["nats://a:4222", "tls://b:1", "nats://[::1]:4222", "nats://u:p@h:4222"];
   expect(serverList("a, tls://b:1,nats://[::1],u:p@h")).toEqual(wanted);
   expect(serverList(["a", "tls://b:1,[::1]", "u:p@h", "a"])).toEqual(wanted);
-  for (const odd of ["", [], " , ", "http://a", "nats://", "nats://a b", 5, "nats://a:x", ["ws://a", "b"]]) {
+  for (const odd of [
+    "",
+    [],
+    " , ",
+    "http://a",
+    "nats://",
+    "nats://a b",
+    5,
+    "nats://a:x",
+    ["ws://a", "b"],
+  ]) {
     expect(() => serverList(odd), String(odd)).toThrow("servers: ");
   }
 });
@@ -189,7 +199,9 @@ test("calls while disconnected wait, and time out without being sent later", asy
   });
   await until(() => restarted.published.length > 0);
   await pause(50);
-  expect(restarted.published.map((sent) => sent.subject)).toEqual(["$mq9.AI.MAILBOX.DELETE.long.wait"]);
+  expect(restarted.published.map((sent) => sent.subject)).toEqual([
+    "$mq9.AI.MAILBOX.DELETE.long.wait",
+  ]);
   await one.close();
   expect((await waiting).kind).toBe("connection_closed");
 });
@@ -232,7 +244,12 @@ test("an existing connection is used and left open", async () => {
   const one = await connect([], { nats });
   await one.mailboxCreate("a.b");
   const cancel = new AbortController();
-  const waiting = one.fetch("a.b", { groupName: "g", leaseMs: 60_000, maxWaitMs: 500, signal: cancel.signal });
+  const waiting = one.fetch("a.b", {
+    groupName: "g",
+    leaseMs: 60_000,
+    maxWaitMs: 500,
+    signal: cancel.signal,
+  });
   waiting.catch(() => undefined);
   await one.mailboxInfo("a.b");
   cancel.abort(new Error("enough"));
@@ -241,7 +258,11 @@ test("an existing connection is used and left open", async () => {
   await one.close();
   expect(nats.isClosed()).toBe(false);
   expect((await failure(one.mailboxInfo("a.b"))).kind).toBe("connection_closed");
-  const { messages } = await sender.fetch("a.b", { groupName: "g", leaseMs: 1000, maxWaitMs: 5000 });
+  const { messages } = await sender.fetch("a.b", {
+    groupName: "g",
+    leaseMs: 1000,
+    maxWaitMs: 5000,
+  });
   expect(messages).toHaveLength(1);
   const other = await connect([], { nats });
   await nats.close();
@@ -252,7 +273,11 @@ test("an existing connection is used and left open", async () => {
 
 test("an existing connection that reconnects sends nothing late", async () => {
   const server = await peer();
-  const nats = await connectNats({ servers: server.url, reconnectTimeWait: 20, maxReconnectAttempts: -1 });
+  const nats = await connectNats({
+    servers: server.url,
+    reconnectTimeWait: 20,
+    maxReconnectAttempts: -1,
+  });
   onTestFinished(() => nats.close());
   const one = await connect([], { nats });
   onTestFinished(() => one.close());
@@ -289,7 +314,11 @@ test("size counts headers, so that the server does not hang up", async () => {
   const server = await peer({ max_payload: 100 });
   const one = await client(server.url, { timeoutMs: 20 });
   const large = await failure(one.send("a.b", "x".repeat(90), { key: "k" }));
-  expect([large.kind, large.code, large.field]).toEqual(["invalid_argument", "payload_too_large", "payload"]);
+  expect([large.kind, large.code, large.field]).toEqual([
+    "invalid_argument",
+    "payload_too_large",
+    "payload",
+  ]);
   expect(server.published).toEqual([]);
   expect((await failure(one.send("a.b", "x".repeat(100)))).kind).toBe("timeout");
 });
@@ -309,5 +338,9 @@ test("ten clients leave no timer and no socket behind", async () => {
     if (round % 2 === 0) await consumer.stop();
     await one.close();
   }
-  await until(() => process.getActiveResourcesInfo().length <= before, "the end of all resources", 5000);
+  await until(
+    () => process.getActiveResourcesInfo().length <= before,
+    "the end of all resources",
+    5000,
+  );
 });

@@ -70,7 +70,16 @@ test("arguments are checked before anything is sent", () => {
     }
     return "nothing";
   });
-  expect(fields).toEqual(["group_name", "mail_address", "num_msgs", "concurrency", "lease_ms", "from_id", "timeout", "handler"]);
+  expect(fields).toEqual([
+    "group_name",
+    "mail_address",
+    "num_msgs",
+    "concurrency",
+    "lease_ms",
+    "from_id",
+    "timeout",
+    "handler",
+  ]);
   expect(carrier.requests).toEqual([]);
 });
 
@@ -124,7 +133,7 @@ test("unfinished messages are renewed every third of the lease", async () => {
   vi.useFakeTimers();
   const mailbox = new FakeMailbox(3);
   const { client, carrier } = fake(mailbox.answer);
-  const gates = [deferred<void>(), deferred<void>(), deferred<void>()];
+  const gates = [deferred(), deferred(), deferred()];
   let running = 0;
   const consumer = client.consume("a.b", "g", () => gates[running++]?.promise, { leaseMs: 3000 });
   await vi.advanceTimersByTimeAsync(999);
@@ -132,7 +141,10 @@ test("unfinished messages are renewed every third of the lease", async () => {
   await vi.advanceTimersByTimeAsync(1);
   gates[0]?.resolve();
   await vi.advanceTimersByTimeAsync(1000);
-  expect(carrier.of("msg.renew").map((sent) => sent.json["msg_ids"])).toEqual([[0, 1, 2], [1, 2]]);
+  expect(carrier.of("msg.renew").map((sent) => sent.json["msg_ids"])).toEqual([
+    [0, 1, 2],
+    [1, 2],
+  ]);
   expect(carrier.of("msg.renew")[0]?.json).toMatchObject({ lease_id: "L1", lease_ms: 3000 });
   gates[1]?.resolve();
   gates[2]?.resolve();
@@ -169,7 +181,7 @@ test("concurrency bounds handlers and widens the batch; an ACK is for a finished
 test("stop waits for the running handler and its ACK and gives back the rest", async () => {
   const mailbox = new FakeMailbox(4);
   const { client, carrier } = fake(mailbox.answer);
-  const gate = deferred<void>();
+  const gate = deferred();
   const consumer = client.consume("a.b", "g", () => gate.promise);
   await until(() => consumer.stats.delivered === 1);
   let stopped = false;
@@ -260,9 +272,14 @@ test("a handler that finished in spite of the cancellation is acknowledged", asy
   const mailbox = new FakeMailbox(2);
   const { client } = fake(mailbox.answer);
   const cancel = new AbortController();
-  const consumer = client.consume("a.b", "g", () => {
-    cancel.abort(new Error("enough"));
-  }, { signal: cancel.signal });
+  const consumer = client.consume(
+    "a.b",
+    "g",
+    () => {
+      cancel.abort(new Error("enough"));
+    },
+    { signal: cancel.signal },
+  );
   await expect(consumer.done).rejects.toThrow("enough");
   await client.close();
   expect([...mailbox.confirmed]).toEqual([0]);
@@ -326,7 +343,7 @@ test("without autoAck the handler decides, and what it settled is not settled ag
 test("closing the client stops its consumers and waits for their handlers", async () => {
   const mailbox = new FakeMailbox(2);
   const { client } = fake(mailbox.answer);
-  const gate = deferred<void>();
+  const gate = deferred();
   const consumer = client.consume("a.b", "g", () => gate.promise);
   await until(() => consumer.stats.delivered === 1);
   const closing = client.close();
@@ -430,7 +447,10 @@ test("a slow body is renewed", async () => {
   const iterator = client.consume("a.b", "g", { leaseMs: 300 })[Symbol.asyncIterator]();
   await iterator.next();
   await vi.advanceTimersByTimeAsync(250);
-  expect(carrier.of("msg.renew").map((sent) => sent.json["msg_ids"])).toEqual([[0, 1], [0, 1]]);
+  expect(carrier.of("msg.renew").map((sent) => sent.json["msg_ids"])).toEqual([
+    [0, 1],
+    [0, 1],
+  ]);
   await iterator.return(undefined);
   expect(mailbox.leased.size).toBe(0);
   expect(vi.getTimerCount()).toBe(0);

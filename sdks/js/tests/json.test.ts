@@ -18,9 +18,34 @@ test("a reply tells 1 from 1.0", () => {
 });
 
 test("what JSON.parse takes is taken, and nothing else", () => {
-  const fine = ['"a\\u00e9\\n\\"/"', " [ ] ", '{"a":{}}', "-1.5E-2", "true", "null", '""', '"\\ud83d"'];
+  const fine = [
+    '"a\\u00e9\\n\\"/"',
+    " [ ] ",
+    '{"a":{}}',
+    "-1.5E-2",
+    "true",
+    "null",
+    '""',
+    '"\\ud83d"',
+  ];
   for (const text of fine) expect(parseJson(text)).toEqual(JSON.parse(text));
-  const odd = ["", "{", "[1,]", '{"a":1,}', "{a:1}", "01", "1.", ".5", "+1", "NaN", "nul", '"a\nb"', '"\\x"', "1 2", "\ufeff1"];
+  const odd = [
+    "",
+    "{",
+    "[1,]",
+    '{"a":1,}',
+    "{a:1}",
+    "01",
+    "1.",
+    ".5",
+    "+1",
+    "NaN",
+    "nul",
+    '"a\nb"',
+    '"\\x"',
+    "1 2",
+    "\ufeff1",
+  ];
   for (const text of odd) {
     expect(() => JSON.parse(text) as unknown, text).toThrow(SyntaxError);
     expect(() => parseJson(text), text).toThrow(SyntaxError);
@@ -39,7 +64,17 @@ test("of equal names the last counts", () => {
 });
 
 test("what JSON can't hold is refused instead of becoming null", () => {
-  const refused = [NaN, Infinity, () => 1, Symbol("x"), undefined, new Map(), new Set(), new Uint8Array(1), "\ud800"];
+  const refused = [
+    NaN,
+    Infinity,
+    () => 1,
+    Symbol("x"),
+    undefined,
+    new Map(),
+    new Set(),
+    new Uint8Array(1),
+    "\ud800",
+  ];
   for (const value of refused) expect(() => stringifyJson([value])).toThrow(TypeError);
   const circular: unknown[] = [];
   circular.push(circular);
@@ -52,7 +87,19 @@ test("base64 is strict", () => {
     const bytes = Uint8Array.from({ length }, (_, index) => (index * 7 + length) & 0xff);
     expect(base64(Buffer.from(bytes).toString("base64"))).toEqual(bytes);
   }
-  for (const text of ["a", "ab", "abc", "ab=c", "a===", "====", "ab c", "ab\n=", "äbcd", "-_==", "abcd\n"]) {
+  for (const text of [
+    "a",
+    "ab",
+    "abc",
+    "ab=c",
+    "a===",
+    "====",
+    "ab c",
+    "ab\n=",
+    "äbcd",
+    "-_==",
+    "abcd\n",
+  ]) {
     expect(base64(text), text).toBeUndefined();
   }
 });

@@ -92,9 +92,7 @@ export class FakeCarrier implements Carrier {
     answer.catch(() => undefined);
     await pause(2 ** 30, { signal, until: answer }).catch((error: unknown) => {
       if (abandoned !== undefined) {
-        const late = answer
-          .then(abandoned, () => undefined)
-          .finally(() => this.#late.delete(late));
+        const late = answer.then(abandoned, () => undefined).finally(() => this.#late.delete(late));
         this.#late.add(late);
       }
       throw error;
@@ -129,10 +127,7 @@ export class FakeCarrier implements Carrier {
 }
 
 /** A client on a scripted connection. */
-export function fake(
-  script?: Script,
-  timeoutMs = 5000,
-): { client: Client; carrier: FakeCarrier } {
+export function fake(script?: Script, timeoutMs = 5000): { client: Client; carrier: FakeCarrier } {
   const carrier = new FakeCarrier(script);
   const client = new Client(carrier, timeoutMs, new AsyncLocalStorage<Consumer>());
   return { client, carrier };
@@ -213,7 +208,11 @@ export class FakeMailbox {
   }
 }
 
-async function line(process: ChildProcess, pattern: RegExp, stream: "stdout" | "stderr"): Promise<string> {
+async function line(
+  process: ChildProcess,
+  pattern: RegExp,
+  stream: "stdout" | "stderr",
+): Promise<string> {
   const output = process[stream];
   if (output === null) throw new Error("there is no output");
   const seen: string[] = [];
@@ -327,13 +326,18 @@ export class Peer {
   readonly #server: Server;
   port = 0;
 
-  constructor(info: Record<string, unknown> | undefined = {}) {
+  constructor(info: Record<string, unknown> = {}) {
     this.#server = createServer((socket) => {
       this.sockets.add(socket);
       socket.on("error", () => undefined);
       socket.on("close", () => this.sockets.delete(socket));
-      if (info === undefined) return;
-      const all = { server_id: "x", version: "2.10.0", max_payload: 1048576, headers: true, proto: 1 };
+      const all = {
+        server_id: "x",
+        version: "2.10.0",
+        max_payload: 1048576,
+        headers: true,
+        proto: 1,
+      };
       socket.write(`INFO ${JSON.stringify({ ...all, ...info })}\r\n`);
       let rest = "";
       socket.on("data", (data) => {

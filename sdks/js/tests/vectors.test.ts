@@ -5,7 +5,6 @@ import { OBJECTS, OPERATIONS } from "../adapter/dispatch.js";
 import { Mq9Error } from "../src/error.js";
 import type { ErrorKind } from "../src/generated/errors.js";
 import { parseJson, stringifyJson } from "../src/json.js";
-import type { JsonValue } from "../src/json.js";
 import { setLogger } from "../src/log.js";
 import { fake, status } from "./support.js";
 import type { Answer, Sent } from "./support.js";
@@ -33,7 +32,8 @@ const { vectors } = parseJson(readFileSync(file, "utf8")) as unknown as { vector
 const byMethod = new Map(Object.values(OPERATIONS).map((item) => [item.method, item]));
 
 function bytes(value: Fields): Uint8Array {
-  if (typeof value["base64"] === "string") return new Uint8Array(Buffer.from(value["base64"], "base64"));
+  if (typeof value["base64"] === "string")
+    return new Uint8Array(Buffer.from(value["base64"], "base64"));
   return new TextEncoder().encode(value["text"] as string);
 }
 
@@ -60,7 +60,8 @@ function exact(value: unknown): string {
 /** A result under the protocol's names. */
 function wire(value: unknown, kind: string): unknown {
   if (kind === "none") return {};
-  if (kind.startsWith("list:")) return (value as unknown[]).map((item) => wire(item, kind.slice(5)));
+  if (kind.startsWith("list:"))
+    return (value as unknown[]).map((item) => wire(item, kind.slice(5)));
   if (!kind.startsWith("object:")) return value;
   const members = Object.entries(OBJECTS[kind.slice(7)] ?? {});
   return Object.fromEntries(
@@ -106,54 +107,53 @@ function check(wanted: Fields, sent: Sent): void {
 function answer(reply: Fields | null): Answer {
   if (reply === null) return { error: "" };
   if ("status" in reply) return status(reply["status"] as ErrorKind);
-  if ("json" in reply) return new TextEncoder().encode(stringifyJson(reply["json"] as JsonValue));
+  if ("json" in reply) return new TextEncoder().encode(stringifyJson(reply["json"]));
   return bytes(reply);
 }
 
-test.concurrent.each(vectors.map((vector) => [`${vector.operation}/${vector.id}`, vector] as const))(
-  "%s",
-  async (_, vector) => {
-    const { client, carrier } = fake(answer(vector.reply));
-    const operation = byMethod.get(vector.method);
-    if (operation === undefined) throw new Error(`there is no method ${vector.method}`);
-    const args: Fields = {};
-    for (const [name, value] of Object.entries(vector.call)) {
-      const parameter = operation.parameters[name];
-      if (parameter === undefined) throw new Error(`there is no parameter ${name}`);
-      const isPayload = parameter.kind === "payload" && typeof value === "object";
-      args[parameter.name] = isPayload ? payload(value) : value;
-    }
-    const positional = operation.required.map((name) => args[name]);
-    for (const name of operation.required) Reflect.deleteProperty(args, name);
-    const methods = client as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
-    let result: unknown;
-    let error: unknown;
-    try {
-      result = await methods[operation.method]?.call(client, ...positional, args);
-    } catch (failure) {
-      error = failure;
-    }
+test.concurrent.each(
+  vectors.map((vector) => [`${vector.operation}/${vector.id}`, vector] as const),
+)("%s", async (_, vector) => {
+  const { client, carrier } = fake(answer(vector.reply));
+  const operation = byMethod.get(vector.method);
+  if (operation === undefined) throw new Error(`there is no method ${vector.method}`);
+  const args: Fields = {};
+  for (const [name, value] of Object.entries(vector.call)) {
+    const parameter = operation.parameters[name];
+    if (parameter === undefined) throw new Error(`there is no parameter ${name}`);
+    const isPayload = parameter.kind === "payload" && typeof value === "object";
+    args[parameter.name] = isPayload ? payload(value) : value;
+  }
+  const positional = operation.required.map((name) => args[name]);
+  for (const name of operation.required) Reflect.deleteProperty(args, name);
+  const methods = client as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
+  let result: unknown;
+  let error: unknown;
+  try {
+    result = await methods[operation.method]?.call(client, ...positional, args);
+  } catch (failure) {
+    error = failure;
+  }
 
-    if (vector.request === null) expect(carrier.requests).toEqual([]);
-    else {
-      expect(carrier.requests.length, String(error)).toBeGreaterThan(0);
-      for (const sent of carrier.requests) check(vector.request, sent);
-    }
-    if (vector.attempts) expect(carrier.requests).toHaveLength(vector.attempts);
-    if (vector.is_ok) {
-      expect(error).toBeUndefined();
-      expect(exact(wire(result, operation.result))).toBe(exact(expected(vector.ok)));
-    } else {
-      expect(error).toBeInstanceOf(Mq9Error);
-      const { kind, code, field, operation: name } = error as Mq9Error;
-      const wanted = vector.error ?? {};
-      expect(kind).toBe(wanted["kind"]);
-      if ("code" in wanted) expect(code ?? null).toBe(wanted["code"]);
-      if ("field" in wanted) expect(field ?? null).toBe(wanted["field"]);
-      expect([undefined, vector.operation]).toContain(name);
-    }
-  },
-);
+  if (vector.request === null) expect(carrier.requests).toEqual([]);
+  else {
+    expect(carrier.requests.length, String(error)).toBeGreaterThan(0);
+    for (const sent of carrier.requests) check(vector.request, sent);
+  }
+  if (vector.attempts) expect(carrier.requests).toHaveLength(vector.attempts);
+  if (vector.is_ok) {
+    expect(error).toBeUndefined();
+    expect(exact(wire(result, operation.result))).toBe(exact(expected(vector.ok)));
+  } else {
+    expect(error).toBeInstanceOf(Mq9Error);
+    const { kind, code, field, operation: name } = error as Mq9Error;
+    const wanted = vector.error ?? {};
+    expect(kind).toBe(wanted["kind"]);
+    if ("code" in wanted) expect(code ?? null).toBe(wanted["code"]);
+    if ("field" in wanted) expect(field ?? null).toBe(wanted["field"]);
+    expect([undefined, vector.operation]).toContain(name);
+  }
+});
 
 test("all vectors are here", () => {
   expect(new Set(vectors.map((vector) => vector.operation)).size).toBe(byMethod.size);

@@ -1069,6 +1069,7 @@ export abstract class Operations {
     args: Readonly<Record<string, unknown>>,
     options: CallOptions,
   ): Promise<void>;
+  /** Likewise, with a result. @internal */
   protected abstract carryOut<T>(
     operation: Operation,
     args: Readonly<Record<string, unknown>>,
