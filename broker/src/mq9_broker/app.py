@@ -66,6 +66,9 @@ class App:
             max_delayed=config.mailbox_max_delayed,
             max_dedup_ids=config.mailbox_max_dedup_ids,
             max_groups=config.max_groups,
+            max_message=config.max_message,
+            max_mailboxes=config.max_mailboxes,
+            max_agents=config.max_agents,
             max_reply=config.max_reply,
         )
         try:
@@ -80,7 +83,12 @@ class App:
         self._shell = Shell(
             engine,
             self._clock,
-            ShellOptions(max_waiting=config.mailbox_max_waiting, max_reply=config.max_reply),
+            ShellOptions(
+                max_waiting=config.mailbox_max_waiting,
+                max_waiting_of_client=config.client_max_waiting,
+                max_waiting_in_all=config.max_waiting,
+                max_reply=config.max_reply,
+            ),
         )
         self._passwords = PasswordChecker()
         self._listener = Listener(

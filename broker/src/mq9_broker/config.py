@@ -297,18 +297,39 @@ class Config:
     max_reply: int = _option(
         "Limits", _size(1024, 64 * 2**20), limits.MAX_REPLY, "a reply ends here or after one message"
     )
-    mailbox_max_messages: int = _option(
-        "Limits", _COUNT_OR_UNLIMITED, 0, "messages of one mailbox; 0 = unlimited"
+    max_message: int = _option(
+        "Limits",
+        _size(0, 64 * 2**20),
+        0,
+        "bytes of one stored message with its headers; 0 = as much as max_payload lets in",
     )
-    mailbox_max_bytes: int = _option("Limits", _size(0, 2**62), 0, "bytes of one mailbox; 0 = unlimited")
+    max_mailboxes: int = _option("Limits", _COUNT_OR_UNLIMITED, 10_000_000, "mailboxes in all; 0 = unlimited")
+    max_agents: int = _option(
+        "Limits", _COUNT_OR_UNLIMITED, 1_000_000, "registered agents in all; 0 = unlimited"
+    )
+    mailbox_max_messages: int = _option(
+        "Limits",
+        _COUNT_OR_UNLIMITED,
+        0,
+        "messages of one mailbox, beyond which the oldest acknowledged by all groups go; 0 = unlimited",
+    )
+    mailbox_max_bytes: int = _option(
+        "Limits", _size(0, 2**62), 0, "bytes of one mailbox, likewise; 0 = unlimited"
+    )
     mailbox_max_delayed: int = _option(
-        "Limits", _COUNT_OR_UNLIMITED, 0, "delayed messages of one mailbox; 0 = unlimited"
+        "Limits", _COUNT_OR_UNLIMITED, 1_000_000, "delayed messages of one mailbox; 0 = unlimited"
     )
     mailbox_max_dedup_ids: int = _option(
-        "Limits", _COUNT_OR_UNLIMITED, 0, "remembered dedup-ids of one mailbox; 0 = unlimited"
+        "Limits", _COUNT_OR_UNLIMITED, 10_000_000, "remembered dedup-ids of one mailbox; 0 = unlimited"
     )
     mailbox_max_waiting: int = _option(
-        "Limits", _COUNT_OR_UNLIMITED, 0, "waiting FETCHes of one mailbox; 0 = unlimited"
+        "Limits", _COUNT_OR_UNLIMITED, 100_000, "waiting FETCHes of one mailbox; 0 = unlimited"
+    )
+    client_max_waiting: int = _option(
+        "Limits", _COUNT_OR_UNLIMITED, 10_000, "waiting FETCHes of one client; 0 = unlimited"
+    )
+    max_waiting: int = _option(
+        "Limits", _COUNT_OR_UNLIMITED, 1_000_000, "waiting FETCHes in all; 0 = unlimited"
     )
     max_groups: int = _option(
         "Limits", _COUNT_OR_UNLIMITED, limits.MAX_GROUPS, "consumer groups of one mailbox; 0 = unlimited"

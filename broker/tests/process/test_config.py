@@ -78,7 +78,7 @@ def test_every_option_has_flag_variable_and_key(tmp_path: Path) -> None:
     for field in fields(Config):
         if field.name == "access":
             continue  # sections of the file only
-        text = texts.get(field.name, "100000" if isinstance(field.default, int) else "7.5")
+        text = texts.get(field.name, "123456" if isinstance(field.default, int) else "7.5")
         if field.name in ("write_deadline", "ping_interval", "shutdown_grace", "auth_timeout"):
             text = "7.5"
         if field.name == "max_pings_out":

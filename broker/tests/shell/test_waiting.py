@@ -280,6 +280,30 @@ async def test_waiters_of_a_mailbox_can_be_bounded() -> None:
     assert broker.shell.waiting == 3
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (ShellOptions(max_waiting_of_client=2), "2 FETCHes of this connection wait already"),
+        (ShellOptions(max_waiting_in_all=3), "3 FETCHes wait already"),
+    ],
+)
+async def test_waiters_of_a_client_and_in_all_can_be_bounded(options: ShellOptions, text: str) -> None:
+    broker, client, other = Broker(options=options), Connection(), Connection()
+    broker.create("a")
+    broker.create("b")
+    broker.wait(other, "b")
+    for name in ("a", "b"):
+        broker.wait(client, name)
+    refused = broker.wait(client, "a", "g")
+    assert client.replies[refused]["code"] == "unavailable"
+    assert client.replies[refused]["error"].endswith(text)
+    assert broker.shell.waiting == 3
+    broker.shell.connection_closed(client)
+    assert broker.shell.waiting == 1
+    last = broker.wait(client, "a", "g")
+    assert last not in client.replies
+
+
 async def test_a_fetch_without_reply_subject_does_nothing() -> None:
     broker, client = Broker(), Connection()
     broker.create("a")

@@ -5,11 +5,13 @@ from typing import Final
 
 pack_u64: Final = Struct(">Q").pack
 unpack_u64: Final = Struct(">Q").unpack
-_pack_two: Final = Struct(">QQ").pack
+_two: Final = Struct(">QQ")
+_pack_two: Final = _two.pack
 
 FORMAT: Final = b"\x00format"
 TIME: Final = b"\x00time"
 NEXT_INCARNATION: Final = b"\x00incarnation"
+COUNTS: Final = b"\x00counts"
 
 ADDRESS: Final = b"A"
 MAILBOX: Final = b"M"
@@ -47,6 +49,12 @@ AFTER_SUFFIXES: Final = b"\x02"
 def mailbox_prefix(incarnation: int) -> bytes:
     """Prefix of everything that belongs to a mailbox."""
     return MAILBOX + pack_u64(incarnation)
+
+
+def unpack_two(value: bytes) -> tuple[int, int]:
+    """Two numbers, as `two_numbers` packs them."""
+    first, second = _two.unpack(value)
+    return first, second
 
 
 def two_numbers(prefix: bytes, first: int, second: int) -> bytes:

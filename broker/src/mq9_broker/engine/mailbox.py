@@ -334,7 +334,7 @@ def load_mailbox(state: "State", incarnation: int) -> Mailbox:
     counters = state.store.get(prefix + STATE)
     if fixed is None or counters is None:
         raise LookupError(f"store has no record of mailbox incarnation {incarnation}")
-    return Mailbox(incarnation, tuple(_decode(fixed)), tuple(_decode(counters)), is_limited(state))
+    return Mailbox(incarnation, tuple(_decode(fixed)), tuple(_decode(counters)), _looks_at_limits(state))
 
 
 def address_of(state: "State", incarnation: int) -> bytes:
@@ -348,7 +348,7 @@ def address_of(state: "State", incarnation: int) -> bytes:
 
 def new_mailbox(state: "State", fixed: tuple[Any, ...]) -> Mailbox:
     """Makes an empty mailbox with this fixed record."""
-    mailbox = Mailbox(state.next_incarnation(), fixed, _NEW_STATE, is_limited(state))
+    mailbox = Mailbox(state.next_incarnation(), fixed, _NEW_STATE, _looks_at_limits(state))
     mailbox.evictable_known = is_limited(state)
     state.store.put(mailbox.prefix + FIXED, mailbox.fixed_record())
     state.add_mailbox(mailbox)
@@ -361,3 +361,8 @@ def new_mailbox(state: "State", fixed: tuple[Any, ...]) -> Mailbox:
 def is_limited(state: "State") -> bool:
     """Tells whether mailboxes have a bound of messages or bytes."""
     return bool(state.limits.max_messages or state.limits.max_bytes)
+
+
+def _looks_at_limits(state: "State") -> bool:
+    """Tells whether every SEND has to look at a limit."""
+    return is_limited(state) or bool(state.limits.max_message)

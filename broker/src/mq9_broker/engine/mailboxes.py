@@ -46,6 +46,9 @@ def create(state: "State", command: MailboxCreate) -> bytes:
         return errors.invalid_argument("dead_letter", "is the mailbox's own address")
     if state.mailbox(address) is not None:
         return errors.mailbox_exists(address.decode())
+    most = state.limits.max_mailboxes
+    if most and state.counts[0] >= most:
+        return errors.unavailable(f"there are {most} mailboxes already, the most that this broker keeps")
     new_mailbox(
         state,
         (address, command.ttl, command.desc, command.max_deliveries, command.dead_letter, state.now),

@@ -76,6 +76,11 @@ def register(state: "State", command: AgentRegister) -> bytes:
     older = _load(state, name)
     if older is not None:
         _drop(state, name, older)
+    else:
+        most = state.limits.max_agents
+        if most and state.counts[1] >= most:
+            return errors.unavailable(f"there are {most} agents already, the most that this broker keeps")
+        state.count(agents=1)
     record = _Record(command.card, command.mailbox, command.ttl, state.now, state.now, None, 0)
     if command.ttl:
         _arm(state, name, record)
@@ -113,6 +118,7 @@ def unregister(state: "State", command: AgentUnregister) -> bytes:
     for name in _named(state, command.name, command.mailbox):
         record = _load(state, name)
         if record is not None:
+            state.count(agents=-1)
             _drop(state, name, record)
             state.effects.append(AgentRemoved(name))
     return OK
@@ -142,6 +148,7 @@ def end_agent(state: "State", due: int, name: str) -> None:
         _save(state, name, record)
         return
     record.armed = 0
+    state.count(agents=-1)
     _drop(state, name, record)
     state.effects.append(AgentRemoved(name))
 

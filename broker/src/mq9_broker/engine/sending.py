@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mq9_broker._generated import errors
+from mq9_broker._generated.headers import MQ9_DEAD_LETTER_FROM
 from mq9_broker._generated.limits import DEDUP_WINDOW
 from mq9_broker.engine.cleaning import clean_mailbox
 from mq9_broker.engine.commands import SendCommand, SendOptions
@@ -26,6 +27,13 @@ _decode_dedup = msgspec.msgpack.Decoder(tuple[int, int]).decode
 def send(state: "State", command: SendCommand) -> bytes:
     """Carries out MSG.SEND, whatever options it has."""
     address, lane, headers, payload, options = command
+    size = len(headers) + len(payload)
+    most = state.limits.max_message
+    # A dead letter is its message with some headers more: it was accepted once.
+    if 0 < most < size and MQ9_DEAD_LETTER_FROM.encode() not in headers:
+        return errors.payload_too_large(
+            f"a message may have {most} bytes with its headers, this one has {size}"
+        )
     mailbox = state.mailboxes.get(address) or state.mailbox(address)
     if mailbox is None:
         return errors.mailbox_not_found(address.decode())
@@ -41,7 +49,7 @@ def send(state: "State", command: SendCommand) -> bytes:
             until, msg_id = _decode_dedup(found)
             if state.now < until:
                 return SENT % (msg_id - 1)
-    problem = _problem(state, mailbox, options, len(headers) + len(payload), remembered)
+    problem = _problem(state, mailbox, options, size, remembered)
     if problem:
         return errors.mailbox_full(address.decode(), problem)
     expires_ms = state.now + 1000 * options.ttl_s if options.ttl_s else 0

@@ -5,11 +5,14 @@ from typing import Final
 from mq9_broker.engine.effects import Effect, MailboxGone
 from mq9_broker.engine.keys import (
     ADDRESS,
+    AGENT,
     CLEANING,
+    COUNTS,
     NEXT_INCARNATION,
     TIMER,
     pack_u64,
     two_numbers,
+    unpack_two,
     unpack_u64,
 )
 from mq9_broker.engine.limits import EngineLimits
@@ -39,6 +42,8 @@ class State:
         """Mailboxes whose state record has to be written."""
         self.earliest_timer: int | None = 0
         """Lower bound of when the next timer or cleaning falls due; None = there is none."""
+        self._counts: tuple[int, int] | None = None
+        """Mailboxes and agents in all; None = not read yet."""
         self.first_cleaning = CLEANING
         """The queue of cleaning has no key before this one; whoever looks for the first begins here."""
 
@@ -68,6 +73,7 @@ class State:
 
     def add_mailbox(self, mailbox: Mailbox) -> None:
         """Makes a new mailbox known."""
+        self.count(mailboxes=1)
         self.store.put(ADDRESS + mailbox.address, pack_u64(mailbox.incarnation))
         self._remember(mailbox)
 
@@ -76,6 +82,7 @@ class State:
         self.mailboxes.pop(mailbox.address, None)
         if mailbox.changed:
             self.changed.remove(mailbox)
+        self.count(mailboxes=-1)
         self.store.delete(ADDRESS + mailbox.address)
         self.store.delete_range(mailbox.prefix, end_of_prefix(mailbox.prefix))
         if mailbox.armed_timer is not None:
@@ -83,6 +90,29 @@ class State:
         if mailbox.armed_cleaning is not None:
             self.store.delete(two_numbers(CLEANING, mailbox.armed_cleaning, mailbox.incarnation))
         self.effects.append(MailboxGone(mailbox.address, mailbox.incarnation))
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many mailboxes and agents there are."""
+        if self._counts is None:
+            found = self.store.get(COUNTS)
+            if found is not None:
+                self._counts = unpack_two(found)
+            else:  # new, or written before there were counts
+                self._counts = (self._entries(ADDRESS), self._entries(AGENT))
+        return self._counts
+
+    def _entries(self, prefix: bytes) -> int:
+        return sum(1 for _ in self.store.scan(prefix, end_of_prefix(prefix)))
+
+    def count(self, *, mailboxes: int = 0, agents: int = 0) -> None:
+        """Counts what comes or goes; called before that is done."""
+        known = self.counts
+        self._counts = (known[0] + mailboxes, known[1] + agents)
+        if any(self._counts):
+            self.store.put(COUNTS, two_numbers(b"", *self._counts))
+        else:
+            self.store.delete(COUNTS)
 
     def next_incarnation(self) -> int:
         """A number no mailbox has had before."""
@@ -118,3 +148,4 @@ class State:
         self.effects = []
         self.earliest_timer = 0
         self.first_cleaning = CLEANING
+        self._counts = None

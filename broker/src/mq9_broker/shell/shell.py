@@ -82,10 +82,14 @@ class ShellOptions:
 
     Attributes:
         max_waiting: FETCHes that may wait at one mailbox; 0 = unlimited.
+        max_waiting_of_client: FETCHes that may wait for one connection; 0 = unlimited.
+        max_waiting_in_all: FETCHes that may wait; 0 = unlimited.
         max_reply: Bytes after which a page of DISCOVER ends.
     """
 
     max_waiting: int = 0
+    max_waiting_of_client: int = 0
+    max_waiting_in_all: int = 0
     max_reply: int = limits.MAX_REPLY
 
 
@@ -562,9 +566,7 @@ class Shell:
         if self._stopping:
             replies.append((waiter.reply_to, _SHUTDOWN))
             return
-        bound = self._options.max_waiting
-        if bound and self._waiting.size(command.address) >= bound:
-            full = errors.mailbox_full(command.address.decode(), f"{bound} FETCHes wait already")
+        if full := self._no_room_to_wait(waiter):
             replies.append((waiter.reply_to, full))
             return
         if self._loop is None:
@@ -573,6 +575,18 @@ class Shell:
         waiter.empty_reply = reply
         self._waiting.add(waiter)
         waiter.timer = self._loop.call_later(command.max_wait_ms / 1000, self._time_over, waiter)
+
+    def _no_room_to_wait(self, waiter: Waiter) -> bytes:
+        """Return the refusal of a FETCH that may not wait because too many do; b"" for none."""
+        options, address = self._options, waiter.command.address
+        if 0 < options.max_waiting <= self._waiting.size(address):
+            return errors.mailbox_full(address.decode(), f"{options.max_waiting} FETCHes wait already")
+        if 0 < options.max_waiting_of_client <= self._waiting.size_of(waiter.connection):
+            most = options.max_waiting_of_client
+            return errors.unavailable(f"{most} FETCHes of this connection wait already")
+        if 0 < options.max_waiting_in_all <= len(self._waiting):
+            return errors.unavailable(f"{options.max_waiting_in_all} FETCHes wait already")
+        return b""
 
     def _time_over(self, waiter: Waiter) -> None:
         self._end(waiter, waiter.empty_reply, "timeout")

@@ -66,6 +66,7 @@ class WaitingRoom:
     def __init__(self) -> None:
         self._mailboxes: dict[bytes, _Mailbox] = {}
         self._connections: dict[Connection, Queue] = {}
+        self._size = 0
 
     def __contains__(self, address: bytes) -> bool:
         """Whether anybody waits at a mailbox."""
@@ -77,18 +78,23 @@ class WaitingRoom:
 
     def __len__(self) -> int:
         """How many wait."""
-        return sum(mailbox.size for mailbox in self._mailboxes.values())
+        return self._size
 
     def size(self, address: bytes) -> int:
         """How many wait at a mailbox."""
         mailbox = self._mailboxes.get(address)
         return mailbox.size if mailbox is not None else 0
 
+    def size_of(self, connection: Connection) -> int:
+        """How many of one connection wait."""
+        return len(self._connections.get(connection, ()))
+
     def add(self, waiter: Waiter) -> None:
         """Let a FETCH wait, behind all that wait already."""
         command = waiter.command
         mailbox = self._mailboxes.setdefault(command.address, _Mailbox())
         mailbox.size += 1
+        self._size += 1
         queue = (
             mailbox.leased.setdefault(command.group_name, OrderedDict()) if command.lease_ms else mailbox.open
         )
@@ -108,6 +114,7 @@ class WaitingRoom:
             return
         del queue[waiter]
         mailbox.size -= 1
+        self._size -= 1
         if command.lease_ms and not queue:
             del mailbox.leased[command.group_name]
         if not mailbox.size:
