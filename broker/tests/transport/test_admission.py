@@ -31,7 +31,7 @@ async def connected(served: Served, **options: Any) -> AsyncIterator[Client]:
     async def ignore(_: Exception) -> None:
         pass
 
-    options = {"allow_reconnect": False, "error_cb": ignore, **options}
+    options = {"allow_reconnect": False, "connect_timeout": 30, "error_cb": ignore, **options}
     client = await nats.connect(served.url, **options)
     try:
         yield client
