@@ -234,7 +234,7 @@ class Config:
     auth_timeout: float = _option(
         "Network",
         _seconds(0.1, 3600),
-        2.0,
+        5.0,
         "how long a client may take for its TLS handshake, and for its CONNECT where it has to say who it is",
     )
 

@@ -302,7 +302,17 @@ def make_p12(issued: object, file: Path) -> None:
 def broker(case: Case) -> Iterator[str]:
     """Run a broker; yield the URL for the case."""
     process = subprocess.Popen(
-        [str(BROKER), "serve", "--listen", "127.0.0.1:0", "--http", "off", *case.options],
+        [
+            str(BROKER),
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "off",
+            "--auth-timeout",
+            "30",
+            *case.options,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

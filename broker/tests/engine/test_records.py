@@ -65,7 +65,17 @@ def test_damage_is_found() -> None:
     assert list(check_store(store)) == []
     content = everything(store)
     # What nothing else tells of: the registry's bodies, time, progress of groups, ids that come again.
-    silent = {"time", "redelivery", "confirmed", "evictable", "outbox", "agent", "next_incarnation", "gone"}
+    silent = {
+        "time",
+        "redelivery",
+        "confirmed",
+        "evictable",
+        "outbox",
+        "agent",
+        "next_incarnation",
+        "gone",
+        "counts",
+    }
     missed: list[Any] = []
     rnd = random.Random(1)
     for key, value in rnd.sample(content, min(400, len(content))):
@@ -101,3 +111,9 @@ def test_unknown_keys_are_found() -> None:
 def test_what_is_no_record_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(RecordError):
         encode_record(record)
+
+
+def test_counts_that_are_wrong_are_found() -> None:
+    store = random_store(9, 200)
+    store.write(Batch((), [(b"\x00counts", bytes(16))]))
+    assert any("0 and 0 are counted" in problem for problem in check_store(store))

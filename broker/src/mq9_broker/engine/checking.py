@@ -69,6 +69,7 @@ class _Checker:
     def _check_top(self) -> Iterator[str]:
         agents: list[Record] = []
         seen: set[str] = set()
+        counts: tuple[int, int] | None = None
         for start, end in ((b"", MAILBOX), (end_of_prefix(MAILBOX), b"\xff" * 9)):
             for record in self._records(start, end):
                 kind = record["kind"]
@@ -87,12 +88,17 @@ class _Checker:
                     agents.append(record)
                 elif kind == "agent_by_mailbox":
                     self._agents_by_mailbox.add((record["mailbox"], record["name"]))
+                elif kind == "counts":
+                    counts = (record["mailboxes"], record["agents"])
                 elif kind == "next_incarnation":
                     self._next_incarnation = record["next"]
                 elif kind == "outbox" and record["source_incarnation"] != record["incarnation"]:
                     yield f"mailbox {record['incarnation']}: a dead letter in its outbox is of another"
         if "format" not in seen:
             yield "the store does not say its format"
+        there = (len(self._addresses), len(agents))
+        if counts is not None and counts != there:
+            yield "mailboxes and agents: {} and {} are counted, {} and {} are there".format(*counts, *there)
         yield from self._check_agents(agents)
 
     def _check_agents(self, agents: list[Record]) -> Iterator[str]:

@@ -85,6 +85,16 @@ def _number(name: str) -> _Value:
     return _Value(lambda _, value: {name: unpack_u64(value)[0]}, lambda record: pack_u64(record[name]))
 
 
+def _show_counts(_: Record, value: bytes) -> Record:
+    mailboxes, agents = keys.unpack_two(value)
+    return {"mailboxes": mailboxes, "agents": agents}
+
+
+_COUNTS: Final = _Value(
+    _show_counts, lambda record: keys.two_numbers(b"", record["mailboxes"], record["agents"])
+)
+
+
 def _show_empty(_: Record, value: bytes) -> Record:
     if value:
         raise RecordError("expected no value")
@@ -236,6 +246,7 @@ _TOP: Final = (
     _Kind("format", keys.FORMAT, (), _VERSION),
     _Kind("time", keys.TIME, (), _number("ms")),
     _Kind("next_incarnation", keys.NEXT_INCARNATION, (), _number("next")),
+    _Kind("counts", keys.COUNTS, (), _COUNTS),
     _Kind("address", keys.ADDRESS, (("mail_address", _REST),), _number("incarnation")),
     _Kind("timer", keys.TIMER, (*_DUE_AND_MAILBOX, ("agent", _REST)), _EMPTY),
     _Kind("cleaning", keys.CLEANING, _DUE_AND_MAILBOX, _EMPTY),

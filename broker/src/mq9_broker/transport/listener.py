@@ -49,7 +49,7 @@ class ListenerOptions:
     max_control_line: int = DEFAULT_MAX_CONTROL_LINE
     max_connections: int = 65536
     max_subscriptions: int = 10_000
-    auth_timeout: float = 2.0
+    auth_timeout: float = 5.0
     max_pending: int = 64 * 1024 * 1024
     write_high_water: int = 4 * 1024 * 1024
     write_deadline: float = 10.0
