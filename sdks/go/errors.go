@@ -3,6 +3,7 @@ package mq9
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -76,7 +77,7 @@ func serverError(op, text, code string) *Error {
 		}
 	}
 	failure := &Error{Kind: KindServer, Code: code, Op: op, Message: text}
-	if field, _, found := strings.Cut(text, ": "); found && namesField[code] {
+	if field, _, found := strings.Cut(text, ": "); found && slices.Contains(namesField, code) {
 		failure.Field = field
 	}
 	return failure

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -271,7 +272,7 @@ func (r *request) userHeaders(field string, headers map[string]string) {
 		if !headerName.MatchString(name) {
 			r.refuse(field, "a name must be letters, digits and -_. only: "+shown(name))
 		}
-		if reservedHeaders[strings.ToLower(name)] {
+		if slices.Contains(reservedHeaders, strings.ToLower(name)) {
 			r.refuse(field, name+" has an option of its own")
 		}
 		r.header(field, name, value)

@@ -78,7 +78,7 @@ var classified = []struct{ prefix, suffix, code string }{
 	{"unknown variant ", "", "invalid_argument"},
 }
 
-// namesField tells which codes have a text that begins with the field that is wrong.
-var namesField = map[string]bool{
-	"invalid_argument": true,
+// namesField are the codes that have a text that begins with the field that is wrong.
+var namesField = []string{
+	"invalid_argument",
 }

@@ -111,7 +111,8 @@ type AgentRegisterOptions struct {
 // card in card, or a text in payload; both are searched. With ttl the agent is gone when it neither registers nor
 // reports in that time.
 //
-// - name: The agent's name; an agent of this name is replaced.
+// Arguments:
+//   - name: The agent's name; an agent of this name is replaced.
 //
 // Fails with [ErrInvalidArgument], [ErrPayloadTooLarge] or as any call can; see [Error].
 //
@@ -294,7 +295,8 @@ type MailboxDeleteOptions struct {
 // Messages, consumer groups and delayed messages go with it, waiting FETCHes are answered mailbox_not_found, and the
 // name is free again.
 //
-// - mailAddress: The mailbox.
+// Arguments:
+//   - mailAddress: The mailbox.
 //
 // It gives: True.
 //
@@ -333,7 +335,8 @@ type MailboxInfoOptions struct {
 //
 // Counts, options and consumer groups of one mailbox. Counting may cost time with many messages: not for a hot path.
 //
-// - mailAddress: The mailbox.
+// Arguments:
+//   - mailAddress: The mailbox.
 //
 // It gives: What is known of it.
 //
@@ -378,8 +381,9 @@ type AckOptions struct {
 // With msg_id that message, and, if it was delivered without a lease, all that stood before it in the batch that
 // delivered it.
 //
-// - mailAddress: The mailbox.
-// - groupName: The consumer group that received the messages.
+// Arguments:
+//   - mailAddress: The mailbox.
+//   - groupName: The consumer group that received the messages.
 //
 // Fails with [ErrMailboxNotFound], [ErrInvalidMailAddress], [ErrInvalidArgument] or as any call can; see [Error].
 //
@@ -415,8 +419,9 @@ type DeleteOptions struct {
 //
 // Gone for every group at once, leased or not. What is not there is message_not_found.
 //
-// - mailAddress: The mailbox.
-// - msgID: The message.
+// Arguments:
+//   - mailAddress: The mailbox.
+//   - msgID: The message.
 //
 // It gives: True.
 //
@@ -479,7 +484,8 @@ type FetchOptions struct {
 //
 // Answers as soon as a message is there, else with an empty list after max_wait_ms.
 //
-// - mailAddress: The mailbox to read.
+// Arguments:
+//   - mailAddress: The mailbox to read.
 //
 // Fails with [ErrMailboxNotFound], [ErrMailboxFull], [ErrInvalidMailAddress], [ErrInvalidArgument] or as any call can;
 // see [Error].
@@ -566,9 +572,10 @@ type NackOptions struct {
 // A message that is given back is delivered again, in its place in the order, at once or after delay_ms. Giving back
 // ends that delivery: see max_deliveries of the mailbox.
 //
-// - mailAddress: The mailbox.
-// - groupName: The consumer group that received the messages.
-// - msgIDS: The messages to give back.
+// Arguments:
+//   - mailAddress: The mailbox.
+//   - groupName: The consumer group that received the messages.
+//   - msgIDS: The messages to give back.
 //
 // Fails with [ErrMailboxNotFound], [ErrInvalidMailAddress], [ErrInvalidArgument] or as any call can; see [Error].
 //
@@ -614,7 +621,8 @@ type QueryOptions struct {
 // Without from_id the most recent limit, with it the first limit from there: page with from_id = last msg_id + 1 until
 // it is empty.
 //
-// - mailAddress: The mailbox.
+// Arguments:
+//   - mailAddress: The mailbox.
 //
 // It gives: The messages, by msg_id.
 //
@@ -672,10 +680,11 @@ type RenewOptions struct {
 // Each named message that is still leased stays hidden until now + lease_ms. That is no new delivery. The reply names
 // the messages that were renewed; the others are somebody else's by now.
 //
-// - mailAddress: The mailbox.
-// - groupName: The consumer group that received the messages.
-// - msgIDS: The messages to keep.
-// - lease: Milliseconds from now that they stay hidden. In whole milliseconds, 0 to 43200000.
+// Arguments:
+//   - mailAddress: The mailbox.
+//   - groupName: The consumer group that received the messages.
+//   - msgIDS: The messages to keep.
+//   - lease: Milliseconds from now that they stay hidden. In whole milliseconds, 0 to 43200000.
 //
 // It gives: The messages whose lease was renewed.
 //
@@ -744,8 +753,9 @@ type SendOptions struct {
 // With delay it becomes visible later and gets its number then: the reply is -1. With key it replaces the older message
 // of that key. With dedup_id a repeat within two minutes stores nothing and gets the first reply.
 //
-// - mailAddress: The mailbox to send to.
-// - payload: Bytes, text (sent as UTF-8) or a JSON value.
+// Arguments:
+//   - mailAddress: The mailbox to send to.
+//   - payload: Bytes, text (sent as UTF-8) or a JSON value.
 //
 // It gives: Its number in the mailbox, or -1 when delayed.
 //

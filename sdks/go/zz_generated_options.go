@@ -58,15 +58,15 @@ var (
 )
 
 // reservedHeaders are names that a user's own headers can't have, in lower case: options stand for them.
-var reservedHeaders = map[string]bool{
-	"mq9-priority":       true,
-	"mq9-key":            true,
-	"mq9-delay":          true,
-	"mq9-ttl":            true,
-	"mq9-tags":           true,
-	"mq9-dedup-id":       true,
-	"mq9-reply-to":       true,
-	"mq9-correlation-id": true,
+var reservedHeaders = []string{
+	"mq9-priority",
+	"mq9-key",
+	"mq9-delay",
+	"mq9-ttl",
+	"mq9-tags",
+	"mq9-dedup-id",
+	"mq9-reply-to",
+	"mq9-correlation-id",
 }
 
 // ConnectOptions say how to connect; nil and the zero value are the defaults.

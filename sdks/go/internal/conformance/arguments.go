@@ -4,6 +4,7 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,23 @@ import (
 
 	"github.com/robustmq/mq9/go"
 )
+
+// Call calls one method of the SDK.
+type Call func(ctx context.Context, client *mq9.Client, a *Arguments, decode Decode) (any, error)
+
+type operation struct {
+	name string
+	call Call
+}
+
+// Operations call the methods of the SDK by the specification's names.
+var Operations = func() map[string]Call {
+	byName := make(map[string]Call, len(calls))
+	for _, operation := range calls {
+		byName[operation.name] = operation.call
+	}
+	return byName
+}()
 
 // NotUnderstood is an error of a request that can't be carried out as it stands.
 type NotUnderstood struct{ Why string }

@@ -11,22 +11,21 @@ import (
 	"github.com/robustmq/mq9/go"
 )
 
-// Operations call the methods of the SDK by the specification's names.
-var Operations = map[string]func(ctx context.Context, client *mq9.Client, a *Arguments, decode Decode) (any, error){
-	"agent_discover":   callAgentDiscover,
-	"agent_register":   callAgentRegister,
-	"agent_report":     callAgentReport,
-	"agent_unregister": callAgentUnregister,
-	"mailbox_create":   callMailboxCreate,
-	"mailbox_delete":   callMailboxDelete,
-	"mailbox_info":     callMailboxInfo,
-	"ack":              callAck,
-	"delete":           callDelete,
-	"fetch":            callFetch,
-	"nack":             callNack,
-	"query":            callQuery,
-	"renew":            callRenew,
-	"send":             callSend,
+var calls = []operation{
+	{"agent_discover", callAgentDiscover},
+	{"agent_register", callAgentRegister},
+	{"agent_report", callAgentReport},
+	{"agent_unregister", callAgentUnregister},
+	{"mailbox_create", callMailboxCreate},
+	{"mailbox_delete", callMailboxDelete},
+	{"mailbox_info", callMailboxInfo},
+	{"ack", callAck},
+	{"delete", callDelete},
+	{"fetch", callFetch},
+	{"nack", callNack},
+	{"query", callQuery},
+	{"renew", callRenew},
+	{"send", callSend},
 }
 
 // AgentDiscoverOptions reads the options of agent_discover.
