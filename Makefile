@@ -15,7 +15,7 @@ EACH_SDK = $(DOTNET) for sdk in $(SDKS); do \
 	lacks=$$($(BIN)/python tools/missing.py $$sdk); \
 	if [ -n "$$lacks" ]; then echo "NOT RUN $$sdk: $$lacks"; else $(MAKE) --no-print-directory -C sdks/$$sdk $(1) || exit 1; fi; done
 
-.PHONY: help setup generate check test conformance bench package docs api demo lock clean
+.PHONY: help setup generate check test conformance bench crash package docs api demo lock clean
 help:  ## Lists these commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +(.*)/  make \1|\2/' | column -t -s '|'
 
@@ -38,6 +38,9 @@ conformance: $(READY)  ## Replays every scenario against every SDK and prints th
 
 bench: $(READY)  ## Measures the broker beside a real NATS server with JetStream, in one run.
 	@$(BIN)/python bench/compare.py
+
+crash: $(READY)  ## Kills the broker KILLS=1000 times under load, and checks that it kept its promises.
+	@$(BIN)/python -m broker.tests.crash.storm --kills $(or $(KILLS),1000)
 
 package: $(READY)  ## Builds the packages of every language, and the broker as one executable file, into dist/.
 	@$(BIN)/uv -q build --all-packages --out-dir dist && $(BIN)/python packaging/build_executable.py
