@@ -44,26 +44,46 @@ class Comparison:
     target: float
 
 
-COMPARISONS = (
-    Comparison("send", f"SEND, window {WINDOW}, against publish with ack", 1.0),
-    Comparison(
-        "workers",
-        f"FETCH {BATCH} + ACK, four workers of one group under leases, against one pull consumer",
-        2.0,
-    ),
-    Comparison(
-        "readers", f"FETCH {BATCH} + ACK, four groups without leases, against four pull consumers", 2.0
-    ),
+def comparisons(fetch_target: float) -> tuple[Comparison, ...]:
+    return (
+        Comparison("send", f"SEND, window {WINDOW}, against publish with ack", 1.0),
+        Comparison(
+            "workers",
+            f"FETCH {BATCH} + ACK, four workers of one group under leases, against one pull consumer",
+            fetch_target,
+        ),
+        Comparison(
+            "readers",
+            f"FETCH {BATCH} + ACK, four groups without leases, against four pull consumers",
+            fetch_target,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where both systems keep their messages, and what is asked of mq9 then."""
+
+    key: str
+    title: str
+    on_disk: bool
+    comparisons: tuple[Comparison, ...]
+
+
+PARTS = (
+    Part("compare", "in memory", False, comparisons(2.0)),
+    Part("compare_file", "on disk", True, comparisons(1.5)),
 )
 
 
-async def measure_jetstream(server: NatsServer, messages: int) -> dict[str, Load]:
+async def measure_jetstream(server: NatsServer, messages: int, *, on_disk: bool) -> dict[str, Load]:
     """One turn of nats-server: publish, one shared consumer, a consumer for each fetcher."""
     common = {"connections": CONNECTIONS, "size": PAYLOAD_BYTES, "total": messages}
     client = await server.connect()
     try:
         stream = client.jetstream()
-        await stream.add_stream(name=STREAM, subjects=["bench.>"], storage=StorageType.MEMORY)
+        storage = StorageType.FILE if on_disk else StorageType.MEMORY
+        await stream.add_stream(name=STREAM, subjects=["bench.>"], storage=storage)
         loads = {
             "send": await run_load(
                 server, "request", subject="bench.box", window=WINDOW, id_field="seq", **common
@@ -74,7 +94,7 @@ async def measure_jetstream(server: NatsServer, messages: int) -> dict[str, Load
             total = messages if key == "workers" else messages // CONNECTIONS
             for name in names:
                 config = ConsumerConfig(
-                    durable_name=name, ack_policy=AckPolicy.ALL, max_ack_pending=-1, mem_storage=True
+                    durable_name=name, ack_policy=AckPolicy.ALL, max_ack_pending=-1, mem_storage=not on_disk
                 )
                 await stream.add_consumer(STREAM, config)
             load = await run_load(
@@ -133,13 +153,13 @@ async def measure_mq9(server: Mq9Broker, messages: int) -> dict[str, Load]:
         await client.close()
 
 
-async def compare(rounds: int, messages: int) -> dict[str, object]:
+async def compare(part: Part, rounds: int, messages: int) -> dict[str, object]:
     """Interleaved rounds after one warm-up; who goes first changes every round."""
     series: dict[str, dict[str, dict[str, Series]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(Series))
     )
-    async with NatsServer() as jetstream, Mq9Broker() as mq9:
-        await measure_jetstream(jetstream, messages // 10)
+    async with NatsServer() as jetstream, Mq9Broker(on_disk=part.on_disk) as mq9:
+        await measure_jetstream(jetstream, messages // 10, on_disk=part.on_disk)
         await measure_mq9(mq9, messages // 10)
         for number in range(rounds):
             order = ("jetstream", "mq9") if number % 2 == 0 else ("mq9", "jetstream")
@@ -147,7 +167,7 @@ async def compare(rounds: int, messages: int) -> dict[str, object]:
                 if system == "mq9":
                     loads = await measure_mq9(mq9, messages)
                 else:
-                    loads = await measure_jetstream(jetstream, messages)
+                    loads = await measure_jetstream(jetstream, messages, on_disk=part.on_disk)
                 for key, load in loads.items():
                     figures = series[key][system]
                     figures["per_second"].values.append(load.per_second)
@@ -158,10 +178,10 @@ async def compare(rounds: int, messages: int) -> dict[str, object]:
                     latency = "latency" if key == "send" else "cycle"
                     for percentile in ("p50_ms", "p99_ms"):
                         figures[percentile].values.append(load.figures[f"{latency}_{percentile}"])
-            print(f"round {number + 1} of {rounds} done", file=sys.stderr)
+            print(f"{part.title}: round {number + 1} of {rounds} done", file=sys.stderr)
         resident = {"jetstream": jetstream.resident_mb(), "mq9": mq9.resident_mb()}
     results: dict[str, object] = {}
-    for comparison in COMPARISONS:
+    for comparison in part.comparisons:
         both = series[comparison.key]
         ratio = both["mq9"]["per_second"].median / both["jetstream"]["per_second"].median
         results[comparison.key] = {
@@ -186,7 +206,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--messages", type=int, default=400_000, help="messages a measurement (default 400000)"
     )
-    parser.add_argument("--only", choices=["compare", "flat"], help="leave the other part out")
+    names = [part.key for part in PARTS]
+    parser.add_argument("--only", choices=[*names, "flat"], help="leave the other parts out")
+    parser.add_argument(
+        "--flat-on-disk", action="store_true", help="flat part: with the rocksdb store; not for --write"
+    )
     parser.add_argument(
         "--flat-count", type=int, default=1_000_000, help="messages in the way (default 1000000)"
     )
@@ -202,10 +226,13 @@ async def main() -> int:
     compile_generator()
     facts = await machine_facts()
     results: dict[str, object] = {"machine": facts}
-    if arguments.only != "flat":
-        results["compare"] = await compare(arguments.rounds, arguments.messages)
-    if arguments.only != "compare":
-        results["flat"] = await flat.measure(arguments.flat_count, arguments.cases)
+    for part in PARTS:
+        if arguments.only in (None, part.key):
+            results[part.key] = await compare(part, arguments.rounds, arguments.messages)
+    if arguments.only in (None, "flat"):
+        results["flat"] = await flat.measure(
+            arguments.flat_count, arguments.cases, on_disk=arguments.flat_on_disk
+        )
     tables = report.render(results)
     print("\n\n".join(tables.values()))
     if arguments.write:

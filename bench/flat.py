@@ -159,12 +159,12 @@ async def _measure_case(broker: Mq9Broker, case: Case) -> dict[str, Any]:
         await client.close()
 
 
-async def measure(count: int, only: str) -> dict[str, Any]:
+async def measure(count: int, only: str, *, on_disk: bool = False) -> dict[str, Any]:
     """All cases whose title contains `only`, each with a broker of its own, so that none pays for another."""
     rows = []
     for case in _cases(count):
         if only in case.title:
-            async with Mq9Broker(test_clock=True) as broker:
+            async with Mq9Broker(test_clock=True, on_disk=on_disk) as broker:
                 rows.append(await _measure_case(broker, case))
             print(f"flat: FETCH {case.batch}, {case.title}: done", file=sys.stderr)
     base = {

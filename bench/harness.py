@@ -133,7 +133,7 @@ class Server:
 
 
 class NatsServer(Server):
-    """A real nats-server with JetStream, everything of it in memory storage."""
+    """A real nats-server with JetStream; each stream says where it keeps its messages."""
 
     name = "nats-server"
 
@@ -153,12 +153,15 @@ class NatsServer(Server):
 
 
 class Mq9Broker(Server):
-    """Our broker with the memory store; `test_clock` adds the HTTP port that moves its clock."""
+    """Our broker, in memory or on disk; `test_clock` adds the HTTP port that moves its clock."""
 
     name = "mq9-broker"
 
-    def __init__(self, *, test_clock: bool = False, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, test_clock: bool = False, on_disk: bool = False, options: Sequence[str] = ()
+    ) -> None:
         super().__init__()
+        self._store = ["--data", str(self.folder / "data")] if on_disk else ["--store", "memory"]
         self._test_clock = test_clock
         self._options = list(options)
         self._http: str | None = None
@@ -166,7 +169,7 @@ class Mq9Broker(Server):
     def command(self) -> list[str]:
         program = SCRIPTS / "mq9-broker"
         http = ["--http", "127.0.0.1:0", "--test-clock"] if self._test_clock else ["--http", "off"]
-        return [str(program), "serve", "--listen", "127.0.0.1:0", "--store", "memory", *http, *self._options]
+        return [str(program), "serve", "--listen", "127.0.0.1:0", *self._store, *http, *self._options]
 
     def find_address(self, log: str) -> str | None:
         ready = re.search(r"nats://(127\.0\.0\.1:\d+)", log)

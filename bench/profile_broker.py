@@ -21,8 +21,8 @@ from harness import BENCH, BUILD, MQ9, BenchmarkError, Load, Mq9Broker, mq9_requ
 class SampledBroker(Mq9Broker):
     """The broker with the sampler in it."""
 
-    def __init__(self, samples: Path) -> None:
-        super().__init__()
+    def __init__(self, samples: Path, *, on_disk: bool) -> None:
+        super().__init__(on_disk=on_disk)
         self._samples = samples
 
     def command(self) -> list[str]:
@@ -73,10 +73,10 @@ def report(raw: str, rows: int) -> None:
     _print_table("Own time, by line", lines, samples, rows)
 
 
-async def profile(name: str, messages: int, rows: int) -> None:
+async def profile(name: str, messages: int, rows: int, *, on_disk: bool) -> None:
     """Fill a mailbox, then sample the broker while the load runs."""
     samples = BUILD / f"samples-{os.getpid()}.txt"
-    async with SampledBroker(samples) as broker:
+    async with SampledBroker(samples, on_disk=on_disk) as broker:
         client = await broker.connect()
         address = str((await mq9_request(client, "MAILBOX.CREATE"))["mail_address"])
         if name != "send":
@@ -96,9 +96,10 @@ if __name__ == "__main__":
     )
     parser.add_argument("load", choices=LOADS)
     parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--on-disk", action="store_true", help="with the rocksdb store")
     parser.add_argument("--rows", type=int, default=25)
     arguments = parser.parse_args()
     try:
-        asyncio.run(profile(arguments.load, arguments.messages, arguments.rows))
+        asyncio.run(profile(arguments.load, arguments.messages, arguments.rows, on_disk=arguments.on_disk))
     except BenchmarkError as error:
         sys.exit(f"profile failed: {error}")

@@ -9,6 +9,7 @@ from harness import BENCH, BenchmarkError, Series
 
 README = BENCH / "README.md"
 RESULTS = BENCH / "results"
+_COMPARES = ("compare", "compare_file")
 NAMES = {"jetstream": "JetStream", "mq9": "mq9"}
 
 
@@ -97,8 +98,9 @@ def _flat(results: dict[str, Any]) -> str:
 def render(results: dict[str, Any]) -> dict[str, str]:
     """The tables, by the name of the marker they stand between."""
     tables = {"machine": _machine(results["machine"])}
-    if "compare" in results:
-        tables["compare"] = _compare(results["compare"])
+    for name in _COMPARES:
+        if name in results:
+            tables[name] = _compare(results[name])
     if "flat" in results:
         tables["flat"] = _flat(results["flat"])
     return tables
@@ -107,11 +109,13 @@ def render(results: dict[str, Any]) -> dict[str, str]:
 def missed(results: dict[str, Any]) -> list[str]:
     """The figures that miss their target."""
     lines = []
-    for comparison in results.get("compare", {}).get("comparisons", {}).values():
-        if not comparison["met"]:
-            lines.append(
-                f"{comparison['title']}: {comparison['ratio']:.2f} instead of {comparison['target']:.1f}"
-            )
+    for name in _COMPARES:
+        for comparison in results.get(name, {}).get("comparisons", {}).values():
+            if not comparison["met"]:
+                lines.append(
+                    f"{name}: {comparison['title']}: {comparison['ratio']:.2f} "
+                    f"instead of {comparison['target']:.1f}"
+                )
     flat = results.get("flat", {"rows": []})
     for row in flat["rows"]:
         for kind in ("leased", "plain"):

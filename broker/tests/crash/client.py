@@ -39,7 +39,7 @@ class Client:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
         inbox = b"i.%d" % next(self._numbers)
         future = asyncio.get_running_loop().create_future()
-        if self._task.done():
+        if self._task.done() or self._writer.is_closing():
             raise Lost
         self._replies[inbox] = future
         target = f"$mq9.AI.{subject}".encode()

@@ -10,7 +10,7 @@ becomes a list of messages only where somebody has to look at single ones.
 """
 
 from binascii import a2b_base64
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -183,11 +183,14 @@ class Segments:
         self._store = transaction
         self._cached: dict[bytes, Segment] = {}
         self._cached_bytes = 0
+        self._cached_ids: dict[bytes, list[int]] = {}
+        """Where the cached segments of a lane begin, ascending; by the lane's prefix."""
 
     def forget(self) -> None:
         """Empties the cache."""
         self._cached.clear()
         self._cached_bytes = 0
+        self._cached_ids.clear()
 
     def write(self, mailbox: "Mailbox", lane: int, create_ms: int, messages: list[Message]) -> int:
         """Stores new messages, ascending, behind all others of the lane; returns their size."""
@@ -228,10 +231,40 @@ class Segments:
 
     def _remember(self, segment: Segment) -> None:
         cached = self._cached
-        cached[segment.key] = segment
+        key = segment.key
+        cached[key] = segment
         self._cached_bytes += segment.size
+        prefix, first_id = key[:-8], first_id_of(key)
+        ids = self._cached_ids.get(prefix)
+        if ids is None:
+            self._cached_ids[prefix] = [first_id]
+        elif first_id > ids[-1]:
+            ids.append(first_id)
+        else:
+            insort(ids, first_id)
         while len(cached) > _CACHED_SEGMENTS or (self._cached_bytes > _CACHED_BYTES and len(cached) > 1):
-            self._cached_bytes -= cached.pop(next(iter(cached))).size
+            self._drop(next(iter(cached)))
+
+    def _drop(self, key: bytes) -> None:
+        """Takes a segment out of the cache."""
+        segment = self._cached.pop(key, None)
+        if segment is None:
+            return
+        self._cached_bytes -= segment.size
+        prefix = key[:-8]
+        ids = self._cached_ids[prefix]
+        del ids[bisect_left(ids, first_id_of(key))]
+        if not ids:
+            del self._cached_ids[prefix]
+
+    def _find_cached(self, prefix: bytes, msg_id: int) -> Segment | None:
+        """The cached segment in whose range of ids a message lies."""
+        ids = self._cached_ids.get(prefix)
+        at = bisect_right(ids, msg_id) if ids else 0
+        if not ids or not at:
+            return None
+        segment = self._cached[prefix + pack_u64(ids[at - 1])]
+        return segment if msg_id <= segment.ids[-1] else None
 
     def _load(self, key: bytes, value: bytes | None) -> Segment:
         """The segment under ``key``, which exists; ``value`` is its messages' value if it is at hand."""
@@ -266,6 +299,15 @@ class Segments:
                 return recent
             mailbox.recent_segments[lane] = None
         prefix = mailbox.lane_prefixes[lane]
+        segment = self._find_cached(prefix, msg_id)
+        if segment is None:
+            # Whoever reads on is where a segment begins; finding a key costs less than looking for a place.
+            key = prefix + pack_u64(msg_id)
+            value = self._store.get(key + MESSAGES_SUFFIX)
+            segment = None if value is None else self._load(key, value)
+        if segment is not None:
+            mailbox.recent_segments[lane] = segment
+            return segment
         found = self._store.last(prefix, prefix + pack_u64(msg_id) + AFTER_SUFFIXES)
         return None if found is None else self._loaded(mailbox, lane, found)
 
@@ -369,8 +411,7 @@ class Segments:
         if not segment.live:
             self._store.delete(segment.key + MESSAGES_SUFFIX)
             self._store.delete(segment.key + GONE_SUFFIX)
-            if self._cached.pop(segment.key, None) is not None:
-                self._cached_bytes -= segment.size
+            self._drop(segment.key)
             mailbox.recent_segments[lane] = None
         elif 2 * segment.live <= len(segment.ids):
             segment.thin_out()
