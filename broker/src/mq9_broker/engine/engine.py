@@ -140,9 +140,8 @@ class Engine:
         except BaseException:
             state.forget()
             state.time = since
-            with contextlib.suppress(StoreUnavailableError):
-                # Not at once again: as long as nothing can be written, reads are answered.
-                state.earliest_timer = timers.next_due(state)
+            # Not at once again: as long as nothing can be written, reads are answered.
+            self._look_for_timer()
             raise
 
     def _apply(self, since: int, time: int, commands: Sequence[Command]) -> Applied:
@@ -180,8 +179,14 @@ class Engine:
         state.store.commit()
         state.trim()
         if due is not None and due <= time:
-            state.earliest_timer = timers.next_due(state)
+            self._look_for_timer()
         return Applied(results, timer_effects)
+
+    def _look_for_timer(self) -> None:
+        """Find out when the next timer is due; where the store can't tell, a tick at once does no harm."""
+        self._state.earliest_timer = 0
+        with contextlib.suppress(StoreUnavailableError):
+            self._state.earliest_timer = timers.next_due(self._state)
 
     def _take_effects(self) -> tuple[Effect, ...]:
         effects = self._state.effects
