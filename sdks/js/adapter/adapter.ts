@@ -9,7 +9,7 @@ import type { Background } from "./background.js";
 import { NotUnderstood, argumentsOf, resultOf } from "./convert.js";
 import type { Fields } from "./convert.js";
 import { OPERATIONS, SPEC_VERSION } from "./dispatch.js";
-import { mutateArguments, mutateError, mutateResult } from "./mutants.js";
+import { mutateArguments, mutateError } from "./mutants.js";
 
 /** A line of the runner. */
 export interface AdapterRequest {
@@ -154,7 +154,7 @@ export class Adapter {
       ...options,
       signal,
     });
-    return resultOf(mutateResult(value), operation.result, request.decode ?? []);
+    return resultOf(value, operation.result, request.decode ?? []);
   }
 
   async #connect(request: AdapterRequest, signal: AbortSignal): Promise<JsonValue> {

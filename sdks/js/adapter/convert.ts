@@ -3,6 +3,7 @@ import { parseJson, stringifyJson } from "mq9";
 import type { JsonValue, Message } from "mq9";
 import { OBJECTS } from "./dispatch.js";
 import type { Members } from "./dispatch.js";
+import { mutateId, mutatePayload } from "./mutants.js";
 
 /** A request that this adapter does not know how to carry out. */
 export class NotUnderstood extends Error {}
@@ -34,9 +35,9 @@ function textOf(value: JsonValue): string {
 }
 
 function argument(value: JsonValue, kind: string, form: string): unknown {
-  if (form === "b64") return new Uint8Array(Buffer.from(textOf(value), "base64"));
+  if (form === "b64") return mutatePayload(new Uint8Array(Buffer.from(textOf(value), "base64")));
   if (form === "json") return parseJson(textOf(value));
-  if (kind === "id") return typeof value === "string" ? BigInt(value) : value;
+  if (kind === "id") return typeof value === "string" ? mutateId(BigInt(value)) : value;
   if (kind.startsWith("list:") && Array.isArray(value)) {
     return value.map((item: JsonValue) => argument(item, kind.slice("list:".length), ""));
   }
@@ -49,7 +50,7 @@ export function resultOf(value: unknown, kind: string, decode: readonly string[]
   if (kind.startsWith("list:")) {
     return (value as unknown[]).map((item) => resultOf(item, kind.slice("list:".length), decode));
   }
-  if (kind === "id") return String(value);
+  if (kind === "id") return String(mutateId(value as bigint));
   if (kind === "json") return stringifyJson(value);
   if (kind.startsWith("object:")) return objectOf(value, kind.slice("object:".length), decode);
   return value as JsonValue;
