@@ -24,7 +24,6 @@ type Client struct {
 	timeout    time.Duration
 	retryPause time.Duration
 	calls      tracker // calls under way
-	background tracker // what gives messages back after their consumer has ended
 	closeOnce  sync.Once
 
 	mu    sync.Mutex
@@ -124,9 +123,7 @@ func (c *Client) Close() error {
 		ending.Wait()
 		c.calls.shutOut()
 		c.calls.wait(c.timeout)
-		c.background.wait(c.timeout)
 		c.link.settle(c.timeout)
-		c.background.wait(c.timeout)
 		c.link.close(c.timeout)
 	})
 	return nil
@@ -147,15 +144,6 @@ func (c *Client) remove(running part) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.parts, running)
-}
-
-// inBackground runs something that has to end before the client closes.
-func (c *Client) inBackground(action func()) {
-	c.background.addAlways()
-	go func() {
-		defer c.background.finish()
-		action()
-	}()
 }
 
 // do carries a call out: sends it, and again where that is allowed, and gives the reply's fields.

@@ -148,10 +148,12 @@ func asInteger(_ *decoder, raw json.RawMessage) (int64, error) {
 	return value, nil
 }
 
+//lint:ignore U1000 for fields in seconds, if the specification has one
 func asSeconds(d *decoder, raw json.RawMessage) (time.Duration, error) {
 	return asUnits(d, raw, time.Second)
 }
 
+//lint:ignore U1000 for fields in milliseconds, as soon as the specification has one
 func asMilliseconds(d *decoder, raw json.RawMessage) (time.Duration, error) {
 	return asUnits(d, raw, time.Millisecond)
 }

@@ -169,6 +169,7 @@ func (r *request) integer(field string, value, low, high int64) int64 {
 	return value
 }
 
+//lint:ignore U1000 for numbers with a fraction, as soon as the specification has one
 func (r *request) number(field string, value float64) float64 {
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		r.refuse(field, "must be a finite number")
