@@ -19,4 +19,9 @@ public final class AdapterAccess {
   public static String text(Object value) {
     return Json.text("value", value);
   }
+
+  /** The failure for an argument that the language does not let through. */
+  public static Mq9Exception refused(String field, String why) {
+    return Mq9Exception.invalid(field, why);
+  }
 }

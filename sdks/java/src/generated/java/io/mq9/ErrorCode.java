@@ -3,8 +3,8 @@
 package io.mq9;
 
 /**
- * Codes with which a broker says what went wrong. An open set: a code of a newer broker is passed on
- * as it is.
+ * Codes with which a broker says what went wrong. An open set: a code of a newer broker is passed
+ * on as it is.
  */
 public final class ErrorCode {
   /** A living mailbox has this address. */

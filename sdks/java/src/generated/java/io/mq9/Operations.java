@@ -66,6 +66,7 @@ public abstract sealed class Operations permits Client {
   public DiscoverResult agentDiscover() {
     return Calls.await(agentDiscoverAsync());
   }
+
   /**
    * Finds agents by keyword, by meaning, or all of them.
    *
@@ -90,6 +91,7 @@ public abstract sealed class Operations permits Client {
   public DiscoverResult agentDiscover(String text) {
     return Calls.await(agentDiscoverAsync(text));
   }
+
   /**
    * Finds agents by keyword, by meaning, or all of them.
    *
@@ -155,6 +157,7 @@ public abstract sealed class Operations permits Client {
   public void agentRegister(String name) {
     Calls.await(agentRegisterAsync(name));
   }
+
   /**
    * Puts an agent into the registry, or replaces it.
    *
@@ -217,6 +220,7 @@ public abstract sealed class Operations permits Client {
   public void agentReport(String name) {
     Calls.await(agentReportAsync(name));
   }
+
   /**
    * Reports that an agent lives, and how it is.
    *
@@ -283,6 +287,7 @@ public abstract sealed class Operations permits Client {
   public void agentUnregister(String name) {
     Calls.await(agentUnregisterAsync(name));
   }
+
   /**
    * Takes an agent out of the registry.
    *
@@ -351,6 +356,7 @@ public abstract sealed class Operations permits Client {
   public String mailboxCreate() {
     return Calls.await(mailboxCreateAsync());
   }
+
   /**
    * Creates a mailbox.
    *
@@ -375,6 +381,7 @@ public abstract sealed class Operations permits Client {
   public String mailboxCreate(String name) {
     return Calls.await(mailboxCreateAsync(name));
   }
+
   /**
    * Creates a mailbox.
    *
@@ -447,6 +454,7 @@ public abstract sealed class Operations permits Client {
   public boolean mailboxDelete(String mailAddress) {
     return Calls.await(mailboxDeleteAsync(mailAddress));
   }
+
   /**
    * Deletes a mailbox with everything in it.
    *
@@ -509,6 +517,7 @@ public abstract sealed class Operations permits Client {
   public Mailbox mailboxInfo(String mailAddress) {
     return Calls.await(mailboxInfoAsync(mailAddress));
   }
+
   /**
    * Tells what is known of a mailbox.
    *
@@ -574,6 +583,7 @@ public abstract sealed class Operations permits Client {
   public void ack(String mailAddress, String groupName, long msgId) {
     Calls.await(ackAsync(mailAddress, groupName, msgId));
   }
+
   /**
    * Confirms messages for a consumer group.
    *
@@ -652,6 +662,7 @@ public abstract sealed class Operations permits Client {
   public boolean delete(String mailAddress, long msgId) {
     return Calls.await(deleteAsync(mailAddress, msgId));
   }
+
   /**
    * Deletes one message for everybody.
    *
@@ -721,6 +732,7 @@ public abstract sealed class Operations permits Client {
   public FetchResult fetch(String mailAddress) {
     return Calls.await(fetchAsync(mailAddress));
   }
+
   /**
    * Takes messages out of a mailbox, or waits for them.
    *
@@ -815,6 +827,7 @@ public abstract sealed class Operations permits Client {
   public void nack(String mailAddress, String groupName, List<Long> msgIds) {
     Calls.await(nackAsync(mailAddress, groupName, msgIds));
   }
+
   /**
    * Gives delivered messages back to their consumer group.
    *
@@ -888,6 +901,7 @@ public abstract sealed class Operations permits Client {
   public List<Message> query(String mailAddress) {
     return Calls.await(queryAsync(mailAddress));
   }
+
   /**
    * Looks at the messages of a mailbox without taking any.
    *
@@ -969,6 +983,7 @@ public abstract sealed class Operations permits Client {
   public List<Long> renew(String mailAddress, String groupName, List<Long> msgIds, long leaseMs) {
     return Calls.await(renewAsync(mailAddress, groupName, msgIds, leaseMs));
   }
+
   /**
    * Keeps delivered messages hidden for longer.
    *
@@ -1047,6 +1062,7 @@ public abstract sealed class Operations permits Client {
   public long send(String mailAddress, Payload payload) {
     return Calls.await(sendAsync(mailAddress, payload));
   }
+
   /**
    * Puts a message into a mailbox.
    *

@@ -69,6 +69,7 @@ final class Rules {
   static final TextRule OPEN_TEXT =
       new TextRule(
           "invalid_argument", 0, Integer.MAX_VALUE, 0, Integer.MAX_VALUE, "", "", List.of(), "");
+
   static final IntegerRule AGENT_DISCOVER_LIMIT = new IntegerRule(1L, 100L);
   static final IntegerRule AGENT_DISCOVER_PAGE = new IntegerRule(1L, 1000000L);
   static final IntegerRule MAILBOX_CREATE_MAX_DELIVERIES = new IntegerRule(0L, 1000L);

@@ -214,8 +214,7 @@ final class Batches {
 
   /** How long a message stays hidden after its handler failed, in milliseconds. */
   static long nackDelayMs(long deliveryCount) {
-    double factor =
-        Math.pow(Constants.CONSUME_NACK_DELAY_FACTOR, Math.max(deliveryCount, 1) - 1.0);
+    double factor = Math.pow(Constants.CONSUME_NACK_DELAY_FACTOR, Math.max(deliveryCount, 1) - 1.0);
     return (long)
         Math.min(Constants.CONSUME_NACK_DELAY_MS * factor, Constants.CONSUME_NACK_DELAY_MAX_MS);
   }

@@ -7,7 +7,9 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/** A call under way: it sends its request, and again where that is allowed, until it has a result. */
+/**
+ * A call under way: it sends its request, and again where that is allowed, until it has a result.
+ */
 final class Call<T> extends CompletableFuture<T> {
   private static final System.Logger LOGGER = System.getLogger("io.mq9");
 
@@ -34,7 +36,9 @@ final class Call<T> extends CompletableFuture<T> {
     this.pauseMs = client.tuning.retryPauseMs();
   }
 
-  /** Sends the request; the first time on the caller's thread, so that the order of calls counts. */
+  /**
+   * Sends the request; the first time on the caller's thread, so that the order of calls counts.
+   */
   void send() {
     if (isDone()) {
       return;

@@ -23,8 +23,8 @@ import org.jspecify.annotations.Nullable;
  * A connection to mq9; safe for use by many threads at once.
  *
  * <p>While the connection is down, a call waits for it as long as its timeout allows and then fails
- * with kind timeout; nothing was sent then. A call that was waiting for its reply when the connection
- * broke fails with kind connection_closed at once, unless it may be tried again.
+ * with kind timeout; nothing was sent then. A call that was waiting for its reply when the
+ * connection broke fails with kind connection_closed at once, unless it may be tried again.
  *
  * <p>Every operation has a blocking form and one that gives a future. {@code cancel(true)} on that
  * future, or interrupting the thread of a blocking call, releases the request.
@@ -57,8 +57,8 @@ public final class Client extends Operations implements AutoCloseable {
 
   Client(ConnectOptions options, Tuning tuning, @Nullable Link given) {
     Connection injected = options.connection;
-    timeout = options.timeout == null
-        ? Duration.ofMillis(Constants.CONNECT_TIMEOUT_MS) : options.timeout;
+    timeout =
+        options.timeout == null ? Duration.ofMillis(Constants.CONNECT_TIMEOUT_MS) : options.timeout;
     Values.nanos("timeout", timeout);
     Servers servers = injected == null && given == null ? new Servers(options) : null;
     this.tuning = tuning;
@@ -275,8 +275,7 @@ public final class Client extends Operations implements AutoCloseable {
             .of(name);
       }
       Duration each = made.timeout() == null ? timeout : made.timeout();
-      long nanos =
-          Values.nanos("timeout", each) + TimeUnit.MILLISECONDS.toNanos(made.waitMs());
+      long nanos = Values.nanos("timeout", each) + TimeUnit.MILLISECONDS.toNanos(made.waitMs());
       var call = new Call<T>(this, made, nanos, decode);
       calls.add(call);
       call.whenComplete((result, error) -> calls.remove(call));
@@ -318,7 +317,9 @@ public final class Client extends Operations implements AutoCloseable {
     parts.remove(part);
   }
 
-  /** Runs something later, on a thread that may block; {@code orElse} fails if the client closes. */
+  /**
+   * Runs something later, on a thread that may block; {@code orElse} fails if the client closes.
+   */
   void later(long nanos, Runnable action, CompletableFuture<?> orElse) {
     try {
       timer.schedule(() -> executor.execute(action), nanos, TimeUnit.NANOSECONDS);

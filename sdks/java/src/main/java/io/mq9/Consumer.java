@@ -1,8 +1,6 @@
 package io.mq9;
 
-import java.util.ArrayList;
 import java.util.HashSet;
-import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
@@ -14,8 +12,8 @@ import org.jspecify.annotations.Nullable;
 /**
  * A running consumer with a handler; made by {@code Client.consume}.
  *
- * <p>It runs by itself until {@link #stop()}, {@link #close()} or {@link #cancel()}. Each message is
- * waiting, then running, then settled:
+ * <p>It runs by itself until {@link #stop()}, {@link #close()} or {@link #cancel()}. Each message
+ * is waiting, then running, then settled:
  *
  * <pre>
  * FETCH -&gt; waiting -&gt; running -&gt; handler returned -&gt; ACK  -&gt; settled
@@ -120,8 +118,8 @@ public final class Consumer implements AutoCloseable, Client.Part {
   }
 
   /**
-   * The end of the consumer, as a future: it completes when it was stopped, and is cancelled when it
-   * was cancelled. Cancelling this copy does not cancel the consumer.
+   * The end of the consumer, as a future: it completes when it was stopped, and is cancelled when
+   * it was cancelled. Cancelling this copy does not cancel the consumer.
    *
    * @return the future
    */
@@ -202,21 +200,27 @@ public final class Consumer implements AutoCloseable, Client.Part {
   }
 
   private void handleBatch() {
-    long workers = Math.min(batches.settings.concurrency, batches.waiting.size());
-    List<CompletableFuture<?>> others = new ArrayList<>();
-    for (long worker = 1; worker < workers; worker++) {
-      others.add(CompletableFuture.runAsync(this::work, client.executor()));
-    }
-    work();
-    CompletableFuture.allOf(others.toArray(new CompletableFuture<?>[0])).join();
+    work(batches.settings.concurrency - 1).join();
   }
 
-  private void work() {
+  /**
+   * Handles messages until none waits; before the first, the next worker is started. So handlers
+   * begin in the order of the batch.
+   */
+  private CompletableFuture<?> work(long moreWorkers) {
+    CompletableFuture<?> others = CompletableFuture.completedFuture(null);
+    boolean first = true;
     while (!batches.isStopping()) {
       Message message = batches.waiting.poll();
       if (message == null) {
-        return;
+        break;
       }
+      if (first && moreWorkers > 0 && !batches.waiting.isEmpty()) {
+        others =
+            CompletableFuture.supplyAsync(() -> work(moreWorkers - 1), client.executor())
+                .thenCompose(rest -> rest);
+      }
+      first = false;
       Throwable error = runHandler(message);
       if (error == null) {
         batches.acknowledge(message);
@@ -226,6 +230,7 @@ public final class Consumer implements AutoCloseable, Client.Part {
         batches.giveBackFailed(message);
       }
     }
+    return others;
   }
 
   private @Nullable Throwable runHandler(Message message) {

@@ -11,7 +11,10 @@ import java.util.Map;
 import java.util.function.Function;
 import org.jspecify.annotations.Nullable;
 
-/** Replies on their way in: strict where the protocol is, lenient where one odd value must not spoil all. */
+/**
+ * Replies on their way in: strict where the protocol is, lenient where one odd value must not spoil
+ * all.
+ */
 final class Decode {
   private static final System.Logger LOGGER = System.getLogger("io.mq9");
 
@@ -119,10 +122,7 @@ final class Decode {
   }
 
   static <T> T optional(
-      Map<String, @Nullable Object> fields,
-      String name,
-      Function<Object, T> decode,
-      T otherwise) {
+      Map<String, @Nullable Object> fields, String name, Function<Object, T> decode, T otherwise) {
     return fields.get(name) == null ? otherwise : required(fields, name, decode);
   }
 
@@ -137,10 +137,7 @@ final class Decode {
   }
 
   static <T> T lenient(
-      Map<String, @Nullable Object> fields,
-      String name,
-      Function<Object, T> decode,
-      T otherwise) {
+      Map<String, @Nullable Object> fields, String name, Function<Object, T> decode, T otherwise) {
     T value = lenient(fields, name, decode);
     return value == null ? otherwise : value;
   }
@@ -172,8 +169,7 @@ final class Decode {
           ErrorKind.PROTOCOL, "the reply is no JSON: " + error.getMessage(), error);
     }
     if (!(value instanceof Map<?, ?> reply) || !(reply.get("error") instanceof String message)) {
-      throw Mq9Exception.of(
-          ErrorKind.PROTOCOL, "the reply is no JSON object with a text `error`");
+      throw Mq9Exception.of(ErrorKind.PROTOCOL, "the reply is no JSON object with a text `error`");
     }
     if (!message.isEmpty()) {
       boolean coded = reply.get("code") instanceof String code && !code.isEmpty();

@@ -9,8 +9,7 @@ final class Delivery {
   final long leaseMs;
   volatile boolean settled;
 
-  Delivery(
-      Client client, String mailAddress, String groupName, String leaseId, long leaseMs) {
+  Delivery(Client client, String mailAddress, String groupName, String leaseId, long leaseMs) {
     this.client = client;
     this.mailAddress = mailAddress;
     this.groupName = groupName;

@@ -34,8 +34,7 @@ final class Json {
                   .maxStringLength(Integer.MAX_VALUE)
                   .maxNumberLength(100_000)
                   .build())
-          .streamWriteConstraints(
-              StreamWriteConstraints.builder().maxNestingDepth(DEPTH).build())
+          .streamWriteConstraints(StreamWriteConstraints.builder().maxNestingDepth(DEPTH).build())
           .build();
 
   private Json() {}

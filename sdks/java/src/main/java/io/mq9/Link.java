@@ -179,9 +179,7 @@ class Link {
       pending.completeExceptionally(
           Mq9Exception.invalid(
               "payload",
-              size
-                  + " bytes with its headers, the server takes at most "
-                  + current.getMaxPayload(),
+              size + " bytes with its headers, the server takes at most " + current.getMaxPayload(),
               ErrorCode.PAYLOAD_TOO_LARGE));
       return;
     }
@@ -303,8 +301,8 @@ class Link {
       reconnecting.setDaemon(true);
       reconnecting.start();
     }
-    LOGGER.log(System.Logger.Level.INFO, "connection lost, reconnecting");
     fail(failed, "the connection broke before the reply came");
+    LOGGER.log(System.Logger.Level.DEBUG, "connection lost, reconnecting");
   }
 
   private void reconnect() {
@@ -326,10 +324,10 @@ class Link {
             return;
           }
           attach(fresh);
-          LOGGER.log(System.Logger.Level.INFO, () -> "connected again to " + url());
+          LOGGER.log(System.Logger.Level.DEBUG, () -> "connected again to " + url());
           return;
         } catch (Mq9Exception error) {
-          LOGGER.log(System.Logger.Level.INFO, error.getMessage());
+          LOGGER.log(System.Logger.Level.DEBUG, error.getMessage());
         } catch (RuntimeException error) {
           LOGGER.log(System.Logger.Level.WARNING, "reconnecting failed, trying again", error);
         }

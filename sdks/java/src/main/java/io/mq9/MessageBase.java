@@ -51,7 +51,8 @@ abstract class MessageBase extends MessageHeaders {
   /**
    * Confirms this message for its consumer group: it never comes again.
    *
-   * <p>Only for messages that {@code consume} delivered; others are confirmed by {@code Client.ack}.
+   * <p>Only for messages that {@code consume} delivered; others are confirmed by {@code
+   * Client.ack}.
    *
    * @throws Mq9Exception if it could not be confirmed; it comes again when its lease is over
    */
@@ -70,7 +71,8 @@ abstract class MessageBase extends MessageHeaders {
   }
 
   /**
-   * Gives this message back to its consumer group, at once, unless another consumer holds it by now.
+   * Gives this message back to its consumer group, at once, unless another consumer holds it by
+   * now.
    *
    * @throws Mq9Exception if it could not be given back; it comes again when its lease is over
    */

@@ -17,8 +17,8 @@ import org.jspecify.annotations.Nullable;
  * The messages of a mailbox, one after the other; made by {@code Client.consume}.
  *
  * <p>No message is asked for before the first is wanted. With {@code autoAck} a message is
- * acknowledged when the next one is asked for; {@link #close()} gives back what was not, the message
- * in hand included.
+ * acknowledged when the next one is asked for; {@link #close()} gives back what was not, the
+ * message in hand included.
  *
  * <pre>{@code
  * try (MessageStream messages = client.consume("inbox", "workers")) {
@@ -181,7 +181,8 @@ public final class MessageStream implements AutoCloseable, Iterable<Message>, Cl
     }
     long now = System.nanoTime();
     if (pausing && pauseUntil - now > 0) {
-      long nanos = deadline == Long.MAX_VALUE ? pauseUntil - now : Math.min(pauseUntil, deadline) - now;
+      long nanos =
+          deadline == Long.MAX_VALUE ? pauseUntil - now : Math.min(pauseUntil, deadline) - now;
       waitFor(batches.stopping, nanos);
       return deadline == Long.MAX_VALUE || deadline - System.nanoTime() > 0;
     }
@@ -214,8 +215,7 @@ public final class MessageStream implements AutoCloseable, Iterable<Message>, Cl
     return true;
   }
 
-  private static void waitFor(CompletableFuture<?> future, long nanos)
-      throws InterruptedException {
+  private static void waitFor(CompletableFuture<?> future, long nanos) throws InterruptedException {
     try {
       if (nanos == Long.MAX_VALUE) {
         future.get();

@@ -31,8 +31,8 @@ public final class Mq9Exception extends RuntimeException {
   }
 
   /**
-   * The broker's code, such as those of {@link ErrorCode}, also one that this version does not know;
-   * null if there is none.
+   * The broker's code, such as those of {@link ErrorCode}, also one that this version does not
+   * know; null if there is none.
    */
   public @Nullable String code() {
     return code;
@@ -73,8 +73,7 @@ public final class Mq9Exception extends RuntimeException {
   /** The error for a failed reply; without a code the text decides. */
   static Mq9Exception server(String text, @Nullable String given) {
     String code = given == null ? ErrorTexts.code(text) : given;
-    return new Mq9Exception(
-        ErrorKind.SERVER, code, ErrorTexts.field(code, text), null, text, null);
+    return new Mq9Exception(ErrorKind.SERVER, code, ErrorTexts.field(code, text), null, text, null);
   }
 
   /** The same failure, of this operation. */

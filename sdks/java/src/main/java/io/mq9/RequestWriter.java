@@ -13,10 +13,11 @@ import java.util.regex.Pattern;
 import org.jspecify.annotations.Nullable;
 
 /**
- * Checks the arguments of a call, in the order in which they are given to it, and makes the request.
+ * Checks the arguments of a call, in the order in which they are given to it, and makes the
+ * request.
  *
- * <p>What counts as absent (an empty text, list or object, and 0 or false where that is the default)
- * is left out of it.
+ * <p>What counts as absent (an empty text, list or object, and 0 or false where that is the
+ * default) is left out of it.
  */
 final class RequestWriter {
   private static final Pattern HEADER_NAME = Pattern.compile("[A-Za-z0-9\\-_.]+");

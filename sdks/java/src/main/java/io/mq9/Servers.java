@@ -37,7 +37,8 @@ final class Servers {
     urls = parse(options.servers == null ? Constants.CONNECT_SERVERS : options.servers);
     connectTimeout =
         Duration.ofMillis(
-            millis("connect_timeout", options.connectTimeout, Constants.CONNECT_CONNECT_TIMEOUT_MS));
+            millis(
+                "connect_timeout", options.connectTimeout, Constants.CONNECT_CONNECT_TIMEOUT_MS));
     reconnectWaitMs =
         millis("reconnect_wait", options.reconnectWait, Constants.CONNECT_RECONNECT_WAIT_MS);
     reconnectWaitMaxMs =
@@ -155,7 +156,8 @@ final class Servers {
     String rest = url.substring(scheme.length());
     String user = rest.substring(0, rest.lastIndexOf('@') + 1);
     for (String found : discovered) {
-      String other = scheme + user + found.substring(found.indexOf("://") < 0 ? 0 : found.indexOf("://") + 3);
+      String other =
+          scheme + user + found.substring(found.indexOf("://") < 0 ? 0 : found.indexOf("://") + 3);
       if (!urls.contains(other)) {
         urls.add(other);
       }

@@ -67,8 +67,7 @@ final class TextRule {
     try {
       size = StandardCharsets.UTF_8.newEncoder().encode(CharBuffer.wrap(value)).remaining();
     } catch (CharacterCodingException error) {
-      throw Mq9Exception.invalid(
-          field, "has half a surrogate pair, which is no character", code);
+      throw Mq9Exception.invalid(field, "has half a surrogate pair, which is no character", code);
     }
     String why = whyNot(value, size);
     if (!why.isEmpty()) {

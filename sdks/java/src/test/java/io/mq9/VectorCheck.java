@@ -100,7 +100,8 @@ final class VectorCheck {
       return "{\"error\":\"\"}";
     }
     if (reply.get("status") instanceof String status) {
-      return Mq9Exception.of(ErrorKind.valueOf(status.toUpperCase(Locale.ROOT)), "as the vector says");
+      return Mq9Exception.of(
+          ErrorKind.valueOf(status.toUpperCase(Locale.ROOT)), "as the vector says");
     }
     if (reply.containsKey("json")) {
       return Json.text("reply", reply.get("json"));
@@ -178,7 +179,9 @@ final class VectorCheck {
     if (value instanceof Double number && number == Math.rint(number)) {
       return number.longValue(); // A field of type number: 1 and 1.0 are the same.
     }
-    return value instanceof List<?> items ? items.stream().map(VectorCheck::sorted).toList() : value;
+    return value instanceof List<?> items
+        ? items.stream().map(VectorCheck::sorted).toList()
+        : value;
   }
 
   @SuppressWarnings("unchecked")

@@ -1,7 +1,7 @@
 package io.mq9;
 
-import java.nio.charset.StandardCharsets;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -9,7 +9,9 @@ import java.util.stream.Stream;
 import org.junit.jupiter.api.DynamicTest;
 import org.junit.jupiter.api.TestFactory;
 
-/** Every wire vector of the specification: the exact request of a call, and what a reply becomes. */
+/**
+ * Every wire vector of the specification: the exact request of a call, and what a reply becomes.
+ */
 class VectorTest {
   @TestFactory
   Stream<DynamicTest> vectors() throws IOException {

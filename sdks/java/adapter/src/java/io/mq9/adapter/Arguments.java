@@ -2,6 +2,7 @@ package io.mq9.adapter;
 
 import io.mq9.AdapterAccess;
 import io.mq9.Payload;
+import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashSet;
@@ -42,7 +43,7 @@ final class Arguments {
   }
 
   long integer(String name) {
-    Long value = number(get(name));
+    Long value = number(name, get(name));
     if (value == null) {
       throw new NotUnderstood(name + " is needed");
     }
@@ -50,7 +51,7 @@ final class Arguments {
   }
 
   void integer(String name, Consumer<Long> into) {
-    pass(number(get(name)), into);
+    pass(number(name, get(name)), into);
   }
 
   void flag(String name, Consumer<Boolean> into) {
@@ -72,7 +73,7 @@ final class Arguments {
     }
     List<Long> result = new ArrayList<>();
     for (Object item : items) {
-      result.add(number(item));
+      result.add(number(name, item));
     }
     return result;
   }
@@ -114,11 +115,14 @@ final class Arguments {
     return bytes == null ? null : Base64.getDecoder().decode((String) bytes);
   }
 
-  private static Long number(Object value) {
-    if (value instanceof String text) {
-      return Mutant.id(Long.parseLong(text));
+  private static Long number(String name, Object value) {
+    Object number = value instanceof String text ? AdapterAccess.parse(text) : value;
+    if (number instanceof BigInteger) {
+      // No program can say this to a parameter of type long: Java itself refuses it.
+      throw AdapterAccess.refused(name, number + " does not fit a long");
     }
-    return (Long) value;
+    Long whole = (Long) number;
+    return value instanceof String && whole != null ? Long.valueOf(Mutant.id(whole)) : whole;
   }
 
   private static <T> void pass(T value, Consumer<T> into) {

@@ -127,17 +127,21 @@ public final class Main {
       call.whenComplete(
           (value, error) -> {
             calls.remove(number);
-            answer(number, () -> {
-              if (error != null) {
-                throw error;
-              }
-              return Out.written(entry.encoder().encode(value, decode));
-            });
+            answer(
+                number,
+                () -> {
+                  if (error != null) {
+                    throw error;
+                  }
+                  return Out.written(entry.encoder().encode(value, decode));
+                });
           });
     } catch (Throwable error) {
-      answer(number, () -> {
-        throw error;
-      });
+      answer(
+          number,
+          () -> {
+            throw error;
+          });
     }
   }
 
@@ -185,10 +189,14 @@ public final class Main {
           switch (name) {
             case "hello":
               return Map.of(
-                  "sdk", "java",
-                  "sdk_version", "1.0.0",
-                  "spec", Dispatch.SPEC_VERSION,
-                  "features", FEATURES);
+                  "sdk",
+                  "java",
+                  "sdk_version",
+                  "1.0.0",
+                  "spec",
+                  Dispatch.SPEC_VERSION,
+                  "features",
+                  FEATURES);
             case "connect":
               return connect(request);
             case "close":
@@ -237,8 +245,7 @@ public final class Main {
     boolean existing = Boolean.TRUE.equals(args.get("existing"));
     Object servers = args.get("servers");
     @SuppressWarnings("unchecked")
-    List<String> urls =
-        servers instanceof String text ? List.of(text) : (List<String>) servers;
+    List<String> urls = servers instanceof String text ? List.of(text) : (List<String>) servers;
     for (Map.Entry<String, Object> option : args.entrySet()) {
       Object value = option.getValue();
       switch (option.getKey()) {

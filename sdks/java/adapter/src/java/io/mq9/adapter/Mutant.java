@@ -8,8 +8,7 @@ import java.nio.charset.StandardCharsets;
 
 /** Broken on purpose, one thing at a time, by MQ9_ADAPTER_MUTANT; see conformance/ADAPTERS.md. */
 final class Mutant {
-  private static final String NAME =
-      System.getenv().getOrDefault("MQ9_ADAPTER_MUTANT", "");
+  private static final String NAME = System.getenv().getOrDefault("MQ9_ADAPTER_MUTANT", "");
 
   private Mutant() {}
 
