@@ -77,12 +77,7 @@ impl Text {
         if length < self.characters.0 || value.len() < self.bytes.0 {
             return Some("is too short".into());
         }
-        let ends = (value.chars().next(), value.chars().next_back());
-        if !self.chars.is_empty()
-            && !(value.chars().all(|c| is_in(self.chars, c))
-                && ends.0.is_some_and(|c| is_in(or(self.ends.0, self.chars), c))
-                && ends.1.is_some_and(|c| is_in(or(self.ends.1, self.chars), c)))
-        {
+        if !self.chars.is_empty() && !self.has_form(value) {
             return Some(self.pattern().into());
         }
         if let Some(part) = self.forbid.iter().find(|part| value.contains(**part)) {
@@ -97,6 +92,13 @@ impl Text {
             }
             _ => None,
         }
+    }
+
+    fn has_form(&self, value: &str) -> bool {
+        let (first, last) = (value.chars().next(), value.chars().next_back());
+        value.chars().all(|c| is_in(self.chars, c))
+            && first.is_some_and(|c| is_in(or(self.ends.0, self.chars), c))
+            && last.is_some_and(|c| is_in(or(self.ends.1, self.chars), c))
     }
 
     fn pattern(&self) -> String {

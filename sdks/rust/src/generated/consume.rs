@@ -67,63 +67,54 @@ pub struct Consume {
 
 impl Consume {
     /// Messages a batch, at least the concurrency. 1 to 1000. Default: 10.
-    #[must_use]
     pub fn num_msgs(mut self, value: i64) -> Self {
         self.num_msgs = Some(value);
         self
     }
 
     /// How long one FETCH waits for a message. 0 to 300000. Default: 5000.
-    #[must_use]
     pub fn max_wait_ms(mut self, value: i64) -> Self {
         self.max_wait_ms = Some(value);
         self
     }
 
     /// How long a message stays with this consumer without renewal. 1 to 43200000. Default: 30000.
-    #[must_use]
     pub fn lease_ms(mut self, value: i64) -> Self {
         self.lease_ms = Some(value);
         self
     }
 
     /// Handlers at the same time. 1 to 1000. Default: 1.
-    #[must_use]
     pub fn concurrency(mut self, value: i64) -> Self {
         self.concurrency = Some(value);
         self
     }
 
     /// Acknowledge a message when its handler returns. Default: true.
-    #[must_use]
     pub fn auto_ack(mut self, value: bool) -> Self {
         self.auto_ack = Some(value);
         self
     }
 
     /// Where a new group starts; sent until the first FETCH succeeds.
-    #[must_use]
     pub fn deliver(mut self, value: impl Into<Deliver>) -> Self {
         self.deliver = Some(value.into());
         self
     }
 
     /// For deliver `from_time`.
-    #[must_use]
     pub fn from_time(mut self, value: i64) -> Self {
         self.from_time = Some(value);
         self
     }
 
     /// For deliver `from_id`.
-    #[must_use]
     pub fn from_id(mut self, value: i64) -> Self {
         self.from_id = Some(value);
         self
     }
 
     /// Start the group anew; sent until the first FETCH succeeds.
-    #[must_use]
     pub fn force_deliver(mut self, value: bool) -> Self {
         self.force_deliver = Some(value);
         self

@@ -324,7 +324,7 @@ impl Client {
             client: self.clone(),
             timeout: None,
             mail_address: mail_address.into(),
-            msg_id: msg_id,
+            msg_id,
         }
     }
 
@@ -463,7 +463,7 @@ impl Client {
             group_name: group_name.into(),
             msg_ids: msg_ids.into_iter().collect(),
             lease_id: None,
-            lease_ms: lease_ms,
+            lease_ms,
         }
     }
 
@@ -527,35 +527,30 @@ pub struct AgentDiscoverRequest {
 
 impl AgentDiscoverRequest {
     /// Words to find, in any string of an agent's body.
-    #[must_use]
     pub fn text(mut self, value: impl Into<String>) -> Self {
         self.text = Some(value.into());
         self
     }
 
     /// What the agent should do, in a sentence.
-    #[must_use]
     pub fn semantic(mut self, value: impl Into<String>) -> Self {
         self.semantic = Some(value.into());
         self
     }
 
     /// Agents a page. 1 to 100. Default: 20.
-    #[must_use]
     pub fn limit(mut self, value: i64) -> Self {
         self.limit = Some(value);
         self
     }
 
     /// The page, from 1; best effort while others register. 1 to 1000000. Default: 1.
-    #[must_use]
     pub fn page(mut self, value: i64) -> Self {
         self.page = Some(value);
         self
     }
 
     /// From the last reply; wins over `page`.
-    #[must_use]
     pub fn cursor(mut self, value: impl Into<String>) -> Self {
         self.cursor = Some(value.into());
         self
@@ -623,28 +618,24 @@ pub struct AgentRegisterRequest {
 
 impl AgentRegisterRequest {
     /// The mailbox to reach it by.
-    #[must_use]
     pub fn mailbox(mut self, value: impl Into<String>) -> Self {
         self.mailbox = Some(value.into());
         self
     }
 
     /// A description in plain text.
-    #[must_use]
     pub fn payload(mut self, value: impl Into<String>) -> Self {
         self.payload = Some(value.into());
         self
     }
 
     /// Seconds without a sign of life until it is removed; 0 never. 0 to 4294967295.
-    #[must_use]
     pub fn ttl(mut self, value: i64) -> Self {
         self.ttl = Some(value);
         self
     }
 
     /// More fields of the body, as in an agent card; the other parameters win.
-    #[must_use]
     pub fn card(mut self, value: impl Into<JsonObject>) -> Self {
         self.card = Some(value.into());
         self
@@ -708,28 +699,24 @@ pub struct AgentReportRequest {
 
 impl AgentReportRequest {
     /// The agent's name.
-    #[must_use]
     pub fn name(mut self, value: impl Into<String>) -> Self {
         self.name = Some(value.into());
         self
     }
 
     /// Or the mailbox it registered with.
-    #[must_use]
     pub fn mailbox(mut self, value: impl Into<String>) -> Self {
         self.mailbox = Some(value.into());
         self
     }
 
     /// How it is, in words.
-    #[must_use]
     pub fn report_info(mut self, value: impl Into<String>) -> Self {
         self.report_info = Some(value.into());
         self
     }
 
     /// More fields of the status; the other parameters win.
-    #[must_use]
     pub fn status(mut self, value: impl Into<JsonObject>) -> Self {
         self.status = Some(value.into());
         self
@@ -799,14 +786,12 @@ pub struct AgentUnregisterRequest {
 
 impl AgentUnregisterRequest {
     /// The agent's name.
-    #[must_use]
     pub fn name(mut self, value: impl Into<String>) -> Self {
         self.name = Some(value.into());
         self
     }
 
     /// Or the mailbox it registered with.
-    #[must_use]
     pub fn mailbox(mut self, value: impl Into<String>) -> Self {
         self.mailbox = Some(value.into());
         self
@@ -874,21 +859,18 @@ pub struct MailboxCreateRequest {
 
 impl MailboxCreateRequest {
     /// The address to create; left out the broker makes one.
-    #[must_use]
     pub fn name(mut self, value: impl Into<String>) -> Self {
         self.name = Some(value.into());
         self
     }
 
     /// Seconds that the mailbox lives; 0 is for ever. Nothing renews it. 0 to 4294967295.
-    #[must_use]
     pub fn ttl(mut self, value: i64) -> Self {
         self.ttl = Some(value);
         self
     }
 
     /// A description for people.
-    #[must_use]
     pub fn desc(mut self, value: impl Into<String>) -> Self {
         self.desc = Some(value.into());
         self
@@ -896,7 +878,6 @@ impl MailboxCreateRequest {
 
     /// Leased deliveries a group may have of one message, then it goes to `dead_letter`; 0 is
     /// without end. 0 to 1000.
-    #[must_use]
     pub fn max_deliveries(mut self, value: i64) -> Self {
         self.max_deliveries = Some(value);
         self
@@ -904,7 +885,6 @@ impl MailboxCreateRequest {
 
     /// The mailbox for undeliverable messages. Checked for its form, not for existence; not the
     /// mailbox itself.
-    #[must_use]
     pub fn dead_letter(mut self, value: impl Into<String>) -> Self {
         self.dead_letter = Some(value.into());
         self
@@ -1076,14 +1056,12 @@ pub struct AckRequest {
 
 impl AckRequest {
     /// The message.
-    #[must_use]
     pub fn msg_id(mut self, value: i64) -> Self {
         self.msg_id = Some(value);
         self
     }
 
     /// Exactly these messages; wins over `msg_id`.
-    #[must_use]
     pub fn msg_ids(mut self, value: impl IntoIterator<Item = i64>) -> Self {
         self.msg_ids = value.into_iter().collect();
         self
@@ -1215,56 +1193,48 @@ pub struct FetchRequest {
 
 impl FetchRequest {
     /// The consumer group; left out the FETCH is stateless.
-    #[must_use]
     pub fn group_name(mut self, value: impl Into<String>) -> Self {
         self.group_name = Some(value.into());
         self
     }
 
     /// Where the group, or the stateless FETCH, starts. Default: latest.
-    #[must_use]
     pub fn deliver(mut self, value: impl Into<Deliver>) -> Self {
         self.deliver = Some(value.into());
         self
     }
 
     /// Unix seconds, for deliver `from_time`.
-    #[must_use]
     pub fn from_time(mut self, value: i64) -> Self {
         self.from_time = Some(value);
         self
     }
 
     /// A message number, inclusive, for deliver `from_id`.
-    #[must_use]
     pub fn from_id(mut self, value: i64) -> Self {
         self.from_id = Some(value);
         self
     }
 
     /// The group becomes new at `deliver`.
-    #[must_use]
     pub fn force_deliver(mut self, value: bool) -> Self {
         self.force_deliver = Some(value);
         self
     }
 
     /// The most messages to hand out. 1 to 1000. Default: 100.
-    #[must_use]
     pub fn num_msgs(mut self, value: i64) -> Self {
         self.num_msgs = Some(value);
         self
     }
 
     /// Milliseconds to wait for a message; 0 not at all. 0 to 300000. Default: 500.
-    #[must_use]
     pub fn max_wait_ms(mut self, value: i64) -> Self {
         self.max_wait_ms = Some(value);
         self
     }
 
     /// Milliseconds that the messages stay hidden from the group; 0 is no lease. 0 to 43200000.
-    #[must_use]
     pub fn lease_ms(mut self, value: i64) -> Self {
         self.lease_ms = Some(value);
         self
@@ -1368,14 +1338,12 @@ pub struct NackRequest {
 
 impl NackRequest {
     /// The lease they were delivered under; ones held under another lease now are ignored.
-    #[must_use]
     pub fn lease_id(mut self, value: impl Into<String>) -> Self {
         self.lease_id = Some(value.into());
         self
     }
 
     /// Milliseconds until they come again. 0 to 86400000.
-    #[must_use]
     pub fn delay_ms(mut self, value: i64) -> Self {
         self.delay_ms = Some(value);
         self
@@ -1451,35 +1419,30 @@ pub struct QueryRequest {
 
 impl QueryRequest {
     /// Only the message with this key.
-    #[must_use]
     pub fn key(mut self, value: impl Into<String>) -> Self {
         self.key = Some(value.into());
         self
     }
 
     /// Only messages that have all of these.
-    #[must_use]
     pub fn tags(mut self, value: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tags = value.into_iter().map(Into::into).collect();
         self
     }
 
     /// Only messages created at this moment, in Unix seconds, or later.
-    #[must_use]
     pub fn since(mut self, value: i64) -> Self {
         self.since = Some(value);
         self
     }
 
     /// The most messages to show. 1 to 1000. Default: 100.
-    #[must_use]
     pub fn limit(mut self, value: i64) -> Self {
         self.limit = Some(value);
         self
     }
 
     /// Only messages from this number on.
-    #[must_use]
     pub fn from_id(mut self, value: i64) -> Self {
         self.from_id = Some(value);
         self
@@ -1545,7 +1508,6 @@ pub struct RenewRequest {
 
 impl RenewRequest {
     /// The lease they were delivered under; ones held under another lease now are ignored.
-    #[must_use]
     pub fn lease_id(mut self, value: impl Into<String>) -> Self {
         self.lease_id = Some(value.into());
         self
@@ -1627,70 +1589,60 @@ pub struct SendRequest {
 
 impl SendRequest {
     /// The lane. Default: normal.
-    #[must_use]
     pub fn priority(mut self, value: impl Into<Priority>) -> Self {
         self.priority = Some(value.into());
         self
     }
 
     /// Replaces the older message with this key.
-    #[must_use]
     pub fn key(mut self, value: impl Into<String>) -> Self {
         self.key = Some(value.into());
         self
     }
 
     /// Seconds until it becomes visible. 0 to 4294967295.
-    #[must_use]
     pub fn delay(mut self, value: i64) -> Self {
         self.delay = Some(value);
         self
     }
 
     /// Seconds until it ends, from now; 0 never. 0 to 4294967295.
-    #[must_use]
     pub fn ttl(mut self, value: i64) -> Self {
         self.ttl = Some(value);
         self
     }
 
     /// Words to find it by.
-    #[must_use]
     pub fn tags(mut self, value: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.tags = value.into_iter().map(Into::into).collect();
         self
     }
 
     /// Makes a repeat harmless for two minutes.
-    #[must_use]
     pub fn dedup_id(mut self, value: impl Into<String>) -> Self {
         self.dedup_id = Some(value.into());
         self
     }
 
     /// The mailbox for answers.
-    #[must_use]
     pub fn reply_to(mut self, value: impl Into<String>) -> Self {
         self.reply_to = Some(value.into());
         self
     }
 
     /// Ties an answer to its question.
-    #[must_use]
     pub fn correlation_id(mut self, value: impl Into<String>) -> Self {
         self.correlation_id = Some(value.into());
         self
     }
 
     /// More headers, one value a name.
-    #[must_use]
     pub fn headers(mut self, value: impl Into<Headers>) -> Self {
         self.headers = value.into();
         self
     }
 
     /// Try again after a failure; makes a dedup-id if none is given.
-    #[must_use]
     pub fn retry(mut self, value: bool) -> Self {
         self.retry = Some(value);
         self
