@@ -87,7 +87,7 @@ async def test_users_tls_websocket_and_reload(tmp_path: Path) -> None:
 
         file.write_text(users.partition("- user: bob")[0])
         broker.process.send_signal(signal.SIGHUP)
-        await broker.logged("users and TLS are reloaded")
+        await broker.logged("are reloaded")
         await asyncio.wait_for(closed.wait(), 30)
         with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
             await nats.connect(broker.url, user="bob", password="two", **how)
