@@ -5,8 +5,8 @@
 
 Inputs that reach lines of the parser in an order not seen before are kept and changed further. Each input
 goes through the parser whole, in random pieces and byte by byte, with the fast way for many requests and
-without; all results must be those of the slow parser. The first input that is not so is printed, made as short
-as possible.
+without; all results must be those of the slow parser. The first input that is not so is printed, made
+as short as possible.
 """
 # ruff: noqa: T201  # a command
 
