@@ -37,7 +37,10 @@ impl Request {
     }
 
     fn args(&self) -> Map<String, Value> {
-        self.fields.get("args").and_then(Value::as_object).cloned().unwrap_or_default()
+        let mut args =
+            self.fields.get("args").and_then(Value::as_object).cloned().unwrap_or_default();
+        mutants::spoil_arguments(&self.op, &mut args);
+        args
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Whether this piece is broken in this run.
 pub fn is(name: &str) -> bool {
@@ -54,5 +54,22 @@ pub fn spoil_error(fields: &mut Value) {
     }
     if is("timeout-as-closed") && fields["kind"] == "timeout" {
         fields.insert("kind".to_owned(), "connection_closed".into());
+    }
+}
+
+/// Spoils the arguments of a call.
+pub fn spoil_arguments(op: &str, args: &mut Map<String, Value>) {
+    if op == "send" && is("send-always-retried") {
+        args.insert("retry".to_owned(), true.into());
+    }
+    if op == "fetch" && is("defaults-always-sent") {
+        args.entry("num_msgs").or_insert_with(|| 100.into());
+    }
+    if op == "consume" && is("never-acknowledges") {
+        args.insert("auto_ack".to_owned(), false.into());
+    }
+    if op == "consume" && is("one-handler-too-many") {
+        let concurrency = args.get("concurrency").and_then(Value::as_i64).unwrap_or(1);
+        args.insert("concurrency".to_owned(), (concurrency + 1).into());
     }
 }
