@@ -16,12 +16,21 @@ import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 
 public final class Client {
-  public static void main(String[] arguments) throws Exception {
+  public static void main(String[] arguments) {
+    try {
+      run();
+    } catch (Exception error) {
+      error.printStackTrace();
+      System.exit(1); // threads of the client may be left
+    }
+  }
+
+  private static void run() throws Exception {
     Options.Builder options =
         new Options.Builder()
             .server(System.getenv("MQ9_URL"))
             .noReconnect()
-            .connectionTimeout(Duration.ofSeconds(10));
+            .connectionTimeout(Duration.ofSeconds(60));
     if (has("MQ9_TOKEN")) {
       options.token(System.getenv("MQ9_TOKEN").toCharArray());
     }
