@@ -20,9 +20,13 @@ for (const [folder, type] of [
   ["cjs", "commonjs"],
 ]) {
   mkdirSync(`${root}dist/${folder}`, { recursive: true });
+  // What is different in browsers is chosen by their bundlers.
+  const imports = {
+    "#platform": { browser: "./platform-browser.js", default: "./platform.js" },
+  };
   writeFileSync(
     `${root}dist/${folder}/package.json`,
-    `{ "type": "${type}", "sideEffects": false }\n`,
+    `${JSON.stringify({ type, sideEffects: false, imports }, undefined, 2)}\n`,
   );
 }
 try {

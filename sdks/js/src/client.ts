@@ -88,7 +88,7 @@ export async function connect(
   const time = (field: string, value: number | undefined, otherwise: number): number =>
     encode.milliseconds(field, value ?? otherwise);
   const timeoutMs = time("timeout", options.timeoutMs, constants.CONNECT_TIMEOUT_MS);
-  const { platform } = await import("./platform.js");
+  const { platform } = await import("#platform");
   let connection: Connection;
   if (nats !== undefined) {
     connection = new Connection(undefined, nats);
