@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 
@@ -38,6 +40,15 @@ def test_python_quickstart(broker_url: str) -> None:
     first, second = out.splitlines()
     assert first == "critical the building is on fire"
     assert second.startswith("normal ") and "Guten Morgen" in second
+
+
+@pytest.mark.parametrize(
+    ("language", "sdk"), [("ts", "js"), ("go", "go"), ("rust", "rust"), ("java", "java"), ("csharp", "csharp")]
+)
+def test_the_quickstart_of_another_language_is_the_one_that_its_sdk_runs(language: str, sdk: str) -> None:
+    """`make examples` of each SDK runs the first snippet of its README."""
+    [snippet] = blocks(language)
+    assert snippet == blocks(language, (ROOT / "sdks" / sdk / "README.md").read_text("utf-8"))[0]
 
 
 def test_shell_commands(broker_url: str) -> None:

@@ -1,0 +1,140 @@
+"""What the SDKs make of the nasty specification, in copies of them: it is formatted, and it compiles.
+
+The copies use the packages and caches of the real SDKs. A toolchain that is missing shows as NOT RUN; with
+STRICT=1 in the environment that is a failure.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mq9_codegen.cli import main
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+CACHE = ROOT / ".cache"
+NOT_COPIED = shutil.ignore_patterns(
+    "node_modules",
+    "target",
+    "obj",
+    "bin",
+    "dist",
+    "temp",
+    "__pycache__",
+    "zz_generated_*",
+    "generated",
+    "Generated",
+)
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def need(*programs: str) -> None:
+    """Fails under STRICT=1 if a program is missing, else shows that the test did not run."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    reason = f"NOT RUN: {', '.join(missing)} not installed"
+    if os.environ.get("STRICT") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{output[-8000:]}"
+    return output
+
+
+@pytest.fixture(scope="module")
+def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real protocol with all nasty cases on top."""
+    spec = importlib.util.spec_from_file_location("overlay", HERE / "overlay.py")
+    assert spec and spec.loader
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder: Path = module.overlay(ROOT / "spec", HERE / "toyspec", tmp_path_factory.mktemp("nasty") / "spec")
+    return folder
+
+
+def copy_of(sdk: str, nasty: Path, root: Path) -> Path:
+    """A copy of an SDK with what its targets make of the nasty specification."""
+    folder = root / "sdks" / sdk
+    shutil.copytree(ROOT / "sdks" / sdk, folder, ignore=NOT_COPIED)
+    targets = ["--target", sdk, "--target", f"adapter-{sdk}"]
+    assert main(["generate", *targets, "--spec", str(nasty), "--out", str(root)]) == 0
+    return folder
+
+
+def test_go(nasty: Path, tmp_path: Path) -> None:
+    need("go", "gofmt")
+    folder = copy_of("go", nasty, tmp_path)
+    caches = {
+        "GOMODCACHE": str(CACHE / "go-mod"),
+        "GOCACHE": str(CACHE / "go-build"),
+        "GOFLAGS": "-modcacherw",
+    }
+    assert run("gofmt", "-s", "-l", ".", cwd=folder) == ""
+    run("go", "vet", "./...", cwd=folder, env=caches)
+
+
+def test_javascript(nasty: Path, tmp_path: Path) -> None:
+    need("node", "npm")
+    run("make", "node_modules/.package-lock.json", cwd=ROOT / "sdks" / "js")
+    folder = copy_of("js", nasty, tmp_path)
+    (folder / "node_modules").symlink_to(ROOT / "sdks" / "js" / "node_modules")
+    programs = folder / "node_modules" / ".bin"
+    run(programs / "prettier", "--check", "src", "adapter", cwd=folder)
+    run("node", "scripts/build.mjs", cwd=folder)
+    run(programs / "tsc", "-p", ".", cwd=folder)
+    run(programs / "tsc", "-p", "adapter", cwd=folder)
+
+
+def test_rust(nasty: Path, tmp_path: Path) -> None:
+    need("cargo", "rustfmt")
+    folder = copy_of("rust", nasty, tmp_path)
+    run("cargo", "fmt", "--all", "--check", cwd=folder)
+    environment = {"CARGO_TARGET_DIR": str(CACHE / "cargo-target"), "RUSTFLAGS": ""}
+    output = run("cargo", "check", "--locked", "-p", "mq9", "-p", "mq9-adapter", cwd=folder, env=environment)
+    assert "warning" not in output
+
+
+def test_java(nasty: Path, tmp_path: Path) -> None:
+    need("java", "mvn")
+    folder = copy_of("java", nasty, tmp_path)
+    real = ["make", "--no-print-directory", "-C", ROOT / "sdks" / "java", "target/libraries.classpath"]
+    run(*real, cwd=ROOT)
+    classpath = (ROOT / "sdks" / "java" / "target" / "libraries.classpath").read_text("utf-8").strip()
+    generated = sorted((folder / "src" / "generated").rglob("*.java"))
+    generated += sorted((folder / "adapter" / "src" / "generated").rglob("*.java"))
+    sources = [*generated, *sorted((folder / "src" / "main" / "java").rglob("*.java"))]
+    sources += sorted((folder / "adapter" / "src" / "java").rglob("*.java"))
+    options = [
+        "-proc:none",
+        "-Xlint:all,-exports,-requires-automatic,-missing-explicit-ctor",
+        "-Werror",
+        "-d",
+    ]
+    run("javac", *options, folder / "classes", "-cp", classpath, *sources, cwd=folder)
+
+
+def test_csharp(nasty: Path, tmp_path: Path) -> None:
+    need("dotnet")
+    folder = copy_of("csharp", nasty, tmp_path)
+    run("python3", folder / "tools" / "public_api.py", cwd=folder)
+    run("dotnet", "build", "adapter", "-c", "Release", "-v", "quiet", "--nologo", cwd=folder)
+    run(
+        *("dotnet", "format", "src/Mq9", "--verify-no-changes", "--no-restore", "--severity", "error"),
+        cwd=folder,
+    )
