@@ -78,7 +78,13 @@ public final class Agent {
       return;
     }
     Object document = task.get("document");
-    tell("began " + document + " priority=" + message.priority() + " delivery=" + message.deliveryCount());
+    tell(
+        "began "
+            + document
+            + " priority="
+            + message.priority()
+            + " delivery="
+            + message.deliveryCount());
     Thread.sleep(THINK_MS);
     Map<String, Object> answer = new LinkedHashMap<>();
     answer.put("agent", NAME);

@@ -30,8 +30,7 @@ public final class RequestReply {
           SendOptions.builder().replyTo(inbox).correlationId(id).retry(true).build());
 
       try (Consumer serving =
-              server.consume(
-                  address, "servers", question -> answer(server, question), EARLIEST);
+              server.consume(address, "servers", question -> answer(server, question), EARLIEST);
           MessageStream answers = client.consume(inbox, "me", EARLIEST)) {
         for (Message answer : answers) {
           if (id.equals(answer.correlationId())) {

@@ -24,4 +24,18 @@ public final class AdapterAccess {
   public static Mq9Exception refused(String field, String why) {
     return Mq9Exception.invalid(field, why);
   }
+
+  /** A client whose runtime is broken on purpose, or not at all. */
+  public static Client connect(
+      ConnectOptions options, boolean neverRetries, boolean retriesAll, boolean neverReports) {
+    Tuning plain = Tuning.DEFAULT;
+    return Client.connect(
+        options,
+        new Tuning(
+            neverRetries ? 1 : plain.attempts(),
+            plain.retryPauseMs(),
+            neverReports ? Integer.MAX_VALUE : plain.reportEveryMs(),
+            plain.fetchPauseMs(),
+            retriesAll));
+  }
 }

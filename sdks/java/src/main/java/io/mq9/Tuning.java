@@ -7,16 +7,24 @@ package io.mq9;
  * @param retryPauseMs the first pause between attempts
  * @param reportEveryMs how often the keep-alive reports
  * @param fetchPauseMs the first pause after a failed FETCH
+ * @param retriesAll whether every failure is followed by another attempt; only to show that the
+ *     suite notices
  */
-record Tuning(int attempts, double retryPauseMs, long reportEveryMs, double fetchPauseMs) {
+record Tuning(
+    int attempts,
+    double retryPauseMs,
+    long reportEveryMs,
+    double fetchPauseMs,
+    boolean retriesAll) {
   static final Tuning DEFAULT =
       new Tuning(
           (int) Constants.RETRY_ATTEMPTS,
           Constants.RETRY_PAUSE_MS,
           Constants.AGENT_KEEP_ALIVE_REPORT_EVERY_MS,
-          Constants.CONSUME_FETCH_PAUSE_MS);
+          Constants.CONSUME_FETCH_PAUSE_MS,
+          false);
 
   boolean retriesOn(Operation operation, Mq9Exception error) {
-    return operation.retriesOn(error);
+    return retriesAll || operation.retriesOn(error);
   }
 }

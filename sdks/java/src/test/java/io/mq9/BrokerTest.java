@@ -95,8 +95,7 @@ class BrokerTest {
     assertArrayEquals(bytes, all.get(0).payload());
     assertEquals("naïve 漢字 😀", all.get(1).text());
     assertEquals(
-        Map.of("n", List.of(9007199254740993L, new BigInteger("9".repeat(30)))),
-        all.get(2).json());
+        Map.of("n", List.of(9007199254740993L, new BigInteger("9".repeat(30)))), all.get(2).json());
     assertEquals("urgent", all.get(2).priority());
   }
 
@@ -109,8 +108,7 @@ class BrokerTest {
     assertArrayEquals(largest, client.query(box, QueryOptions.DEFAULTS).get(0).payload());
     Mq9Exception error =
         assertThrows(
-            Mq9Exception.class,
-            () -> client.send(box, Payload.bytes(new byte[(1 << 20) + 1])));
+            Mq9Exception.class, () -> client.send(box, Payload.bytes(new byte[(1 << 20) + 1])));
     assertEquals(ErrorKind.INVALID_ARGUMENT, error.kind());
     assertEquals(ErrorCode.PAYLOAD_TOO_LARGE, error.code());
     assertEquals("payload", error.field());
@@ -142,18 +140,24 @@ class BrokerTest {
     CompletableFuture.allOf(sent.toArray(new CompletableFuture<?>[0])).join();
     List<String> got = Collections.synchronizedList(new ArrayList<>());
     var done = new CountDownLatch(count);
+    List<Long> ids = Collections.synchronizedList(new ArrayList<>());
     try (Consumer consumer =
         client.consume(
             box,
             "g",
             message -> {
               got.add(message.text());
+              ids.add(message.msgId());
+              if (ids.size() == 1000) {
+                client.ack(box, "g", AckOptions.builder().msgIds(ids).build());
+                ids.clear();
+              }
               done.countDown();
             },
-            earliest().numMsgs(1000).build())) {
+            earliest().numMsgs(1000).autoAck(false).build())) {
       assertTrue(done.await(100, TimeUnit.SECONDS));
       consumer.stop();
-      assertEquals(count, consumer.stats().acknowledged());
+      assertEquals(count, consumer.stats().delivered());
     }
     for (int number = 0; number < count; number++) {
       assertEquals(Integer.toString(number), got.get(number));
@@ -198,8 +202,7 @@ class BrokerTest {
           Thread.sleep(3000); // Twice the lease.
           done.countDown();
         };
-    try (Consumer consumer =
-        client.consume(box, "g", handler, earliest().leaseMs(1500).build())) {
+    try (Consumer consumer = client.consume(box, "g", handler, earliest().leaseMs(1500).build())) {
       assertTrue(done.await(60, TimeUnit.SECONDS));
       consumer.stop();
     }
@@ -214,8 +217,7 @@ class BrokerTest {
       client.send(box, Payload.text("m" + number));
     }
     var self = new CompletableFuture<Consumer>();
-    Consumer consumer =
-        client.consume(box, "g", message -> self.get().stop(), earliest().build());
+    Consumer consumer = client.consume(box, "g", message -> self.get().stop(), earliest().build());
     self.complete(consumer);
     consumer.await();
     assertFalse(consumer.isRunning());
@@ -250,8 +252,7 @@ class BrokerTest {
     assertEquals(ErrorKind.CANCELLED, error.kind());
     FetchResult again =
         client.fetch(
-            box,
-            FetchOptions.builder().groupName("g").leaseMs(1000).maxWaitMs(20_000).build());
+            box, FetchOptions.builder().groupName("g").leaseMs(1000).maxWaitMs(20_000).build());
     assertEquals("m", again.messages().get(0).text());
   }
 
@@ -312,8 +313,7 @@ class BrokerTest {
 
   @Test
   void consumingSurvivesARestartOfTheBroker(@TempDir Path folder) throws Exception {
-    try (Processes own =
-            Processes.broker("--store", "rocksdb", "--data", folder.toString());
+    try (Processes own = Processes.broker("--store", "rocksdb", "--data", folder.toString());
         Client lasting =
             Client.connect(
                 ConnectOptions.builder()
@@ -337,7 +337,10 @@ class BrokerTest {
       lasting.send(box, Payload.text("before"));
       own.stop();
       own.start();
-      lasting.send(box, Payload.text("after"), SendOptions.builder().retry(true).timeout(Duration.ofSeconds(30)).build());
+      lasting.send(
+          box,
+          Payload.text("after"),
+          SendOptions.builder().retry(true).timeout(Duration.ofSeconds(30)).build());
       assertTrue(both.await(90, TimeUnit.SECONDS));
       consumer.close();
     }

@@ -22,7 +22,7 @@ final class FakeLink extends Link {
 
   /** A client on top of it, which does not wait long between attempts. */
   Client client() {
-    Tuning quick = new Tuning(3, 1, 20, 5);
+    Tuning quick = new Tuning(3, 1, 20, 5, false);
     return new Client(ConnectOptions.DEFAULTS, quick, this);
   }
 

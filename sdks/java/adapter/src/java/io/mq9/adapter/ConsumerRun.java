@@ -38,7 +38,8 @@ final class ConsumerRun implements Background {
     String mailAddress = args.text("mail_address");
     String groupName = args.text("group_name");
     args.checkUsed();
-    consumer.complete(client.consume(mailAddress, groupName, this::handle, options.build()));
+    consumer.complete(
+        client.consume(mailAddress, groupName, this::handle, Mutant.consume(options)));
     threads.execute(this::waitForEnd);
   }
 

@@ -1,7 +1,9 @@
 package io.mq9.adapter;
 
+import io.mq9.AdapterAccess;
 import io.mq9.Client;
 import io.mq9.ConnectOptions;
+import io.mq9.ConsumeOptions;
 import io.mq9.Consumer;
 import io.mq9.Payload;
 import java.nio.charset.StandardCharsets;
@@ -41,7 +43,20 @@ final class Mutant {
     }
   }
 
+  /** A client, with the runtime broken where that can't be done from outside. */
   static Client connect(ConnectOptions options) {
-    return Client.connect(options);
+    return AdapterAccess.connect(
+        options, is("never-retries"), is("retries-everything"), is("keep-alive-never-reports"));
+  }
+
+  /** The options of a consumer. */
+  static ConsumeOptions consume(ConsumeOptions.Builder options) {
+    if (is("auto-ack-off")) {
+      options.autoAck(false);
+    }
+    if (is("concurrency-unbounded")) {
+      options.concurrency(10);
+    }
+    return options.build();
   }
 }

@@ -14,8 +14,8 @@ import java.nio.charset.StandardCharsets;
 import java.util.List;
 
 /**
- * Runs the adapter once against a server that answers everything alike, while the build records which
- * classes it loads: with them archived it starts in half the time.
+ * Runs the adapter once against a server that answers everything alike, while the build records
+ * which classes it loads: with them archived it starts in half the time.
  */
 public final class Training {
   private static final String REPLY =
@@ -96,8 +96,10 @@ public final class Training {
     try (socket) {
       InputStream in = new BufferedInputStream(socket.getInputStream());
       OutputStream out = socket.getOutputStream();
-      send(out, "INFO {\"server_id\":\"t\",\"version\":\"2.11.0\",\"proto\":1,\"headers\":true,"
-          + "\"max_payload\":1048576}\r\n");
+      send(
+          out,
+          "INFO {\"server_id\":\"t\",\"version\":\"2.11.0\",\"proto\":1,\"headers\":true,"
+              + "\"max_payload\":1048576}\r\n");
       String subscription = "1";
       for (String line = line(in); !line.isEmpty(); line = line(in)) {
         String[] words = line.split(" ", -1);
@@ -107,7 +109,17 @@ public final class Training {
           subscription = words[words.length - 1];
         } else if (words[0].endsWith("PUB")) {
           in.readNBytes(Integer.parseInt(words[words.length - 1]) + 2);
-          send(out, "MSG " + words[2] + " " + subscription + " " + REPLY.length() + "\r\n" + REPLY + "\r\n");
+          send(
+              out,
+              "MSG "
+                  + words[2]
+                  + " "
+                  + subscription
+                  + " "
+                  + REPLY.length()
+                  + "\r\n"
+                  + REPLY
+                  + "\r\n");
         }
       }
     }
