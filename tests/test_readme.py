@@ -43,7 +43,8 @@ def test_python_quickstart(broker_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "sdk"), [("ts", "js"), ("go", "go"), ("rust", "rust"), ("java", "java"), ("csharp", "csharp")]
+    ("language", "sdk"),
+    [("ts", "js"), ("go", "go"), ("rust", "rust"), ("java", "java"), ("csharp", "csharp")],
 )
 def test_the_quickstart_of_another_language_is_the_one_that_its_sdk_runs(language: str, sdk: str) -> None:
     """`make examples` of each SDK runs the first snippet of its README."""
