@@ -10,8 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 FOLDER = Path(__file__).resolve().parent.parent
-COMMAND = ["cargo", "test", "--quiet", "--locked", "-p", "mq9", "--no-fail-fast"]
-# `--quiet` of cargo silences the harness too, so that gets its own format.
+COMMAND = ["cargo", "test", "--locked", "-p", "mq9", "--no-fail-fast"]
 HARNESS = ["--format=pretty", "--color=never"]
 RUNS = [["--lib", "--tests"], ["--doc"]]
 RESULT = re.compile(r"^test (?P<name>.+?)\s+\.\.\. (?P<how>ok|FAILED|ignored)")
@@ -57,7 +56,7 @@ def main() -> int:
     begin, failed = time.monotonic(), False
     for run in RUNS:
         done = subprocess.run(
-            [*COMMAND, *run, "--", *(HARNESS if run != ["--doc"] else ["--format=pretty"])],
+            [*COMMAND, *run, "--", *HARNESS],
             cwd=FOLDER,
             text=True,
             stdout=subprocess.PIPE,
