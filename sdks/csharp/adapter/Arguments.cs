@@ -79,8 +79,12 @@ internal static class Arguments
 
     private static long Number(JsonElement value)
     {
-        return value.ValueKind == JsonValueKind.String
-            ? long.Parse(value.GetString()!, System.Globalization.CultureInfo.InvariantCulture)
-            : value.GetInt64();
+        if (value.ValueKind == JsonValueKind.String)
+        {
+            return long.Parse(value.GetString()!, System.Globalization.CultureInfo.InvariantCulture);
+        }
+
+        // No program can give a number beyond its type: the nearest one stands for it.
+        return value.TryGetInt64(out long number) ? number : long.MaxValue;
     }
 }

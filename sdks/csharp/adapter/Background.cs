@@ -131,7 +131,7 @@ internal sealed class IterationRun : IBackground, IDisposable
     private readonly Dictionary<string, Mq9Message> _messages = [];
     private readonly IAsyncEnumerable<Mq9Message> _loop;
     private IAsyncEnumerator<Mq9Message>? _enumerator;
-    private Task<bool> _next = Task.FromResult(false);
+    private Task _next = Task.CompletedTask;
 
     public IterationRun(Mq9Client client, JsonElement args)
     {
@@ -145,8 +145,9 @@ internal sealed class IterationRun : IBackground, IDisposable
         {
             case "next":
                 _enumerator ??= _loop.GetAsyncEnumerator(_cancel.Token);
-                _next = _enumerator.MoveNextAsync().AsTask();
-                if (!await _next)
+                Task<bool> next = _enumerator.MoveNextAsync().AsTask();
+                _next = next;
+                if (!await next)
                 {
                     return null;
                 }

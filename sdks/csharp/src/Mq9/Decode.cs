@@ -15,7 +15,8 @@ internal sealed class OddValueException(string message) : Exception(message)
 /// <summary>Replies on their way in: strict where the protocol is, lenient where one odd value must not spoil all.</summary>
 internal static class Decode
 {
-    private static readonly JsonDocumentOptions Options = new() { MaxDepth = 1000 };
+    /// <summary>Bodies may be nested 64 deep, and stand inside of a reply.</summary>
+    public static readonly JsonDocumentOptions Options = new() { MaxDepth = 1000 };
 
     /// <summary>Where odd items are logged; that of the call which is being decoded.</summary>
     private static readonly AsyncLocal<ILogger?> Logger = new();

@@ -18,13 +18,13 @@ public sealed partial record Mq9Message
     /// <exception cref="JsonException">It is no JSON.</exception>
     public JsonElement Json()
     {
-        using JsonDocument document = JsonDocument.Parse(Payload);
+        using JsonDocument document = JsonDocument.Parse(Payload, Decode.Options);
         return document.RootElement.Clone();
     }
 
     /// <summary>The payload as a JSON value that can be changed.</summary>
     /// <exception cref="JsonException">It is no JSON.</exception>
-    public JsonNode? JsonNode() => System.Text.Json.Nodes.JsonNode.Parse(Payload.Span);
+    public JsonNode? JsonNode() => System.Text.Json.Nodes.JsonNode.Parse(Payload.Span, documentOptions: Decode.Options);
 
     /// <summary>The payload as a value of your own, by a source-generated description of its type.</summary>
     /// <typeparam name="T">Its type.</typeparam>
