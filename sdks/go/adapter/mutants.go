@@ -152,7 +152,7 @@ func (m *mutant) wrap(next wire.Requester) wire.Requester {
 		case m.is("late-fetch-lost"):
 			changed.Abandoned = nil
 		case m.is("fetch-timeout-too-short") && request.Operation == "msg.fetch":
-			changed.Timeout = min(request.Timeout, time.Second)
+			changed.Timeout = min(request.Timeout, 600*time.Millisecond)
 		}
 		return next.Request(ctx, &changed)
 	})
