@@ -162,6 +162,8 @@ class Mq9Broker(Server):
     ) -> None:
         super().__init__()
         self._store = ["--data", str(self.folder / "data")] if on_disk else ["--store", "memory"]
+        if "--store" in options:
+            self._store = []
         self._test_clock = test_clock
         self._options = list(options)
         self._http: str | None = None

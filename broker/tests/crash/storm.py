@@ -26,7 +26,7 @@ from .client import Client, Lost
 from .history import LANES, History, Sent
 
 PROGRAM = str(Path(sys.executable).parent / "mq9-broker")
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 300.0
 MAILBOXES = 3
 SENDERS = 4
 WORKERS = 3
