@@ -28,7 +28,7 @@ from mq9_broker._generated import SUBJECT_PREFIX
 BENCH = Path(__file__).resolve().parent
 BUILD = BENCH.parent / "build"
 SCRIPTS = Path(sys.executable).parent
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 120.0
 
