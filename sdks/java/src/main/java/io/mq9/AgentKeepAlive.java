@@ -5,10 +5,11 @@ import java.util.concurrent.Future;
 import org.jspecify.annotations.Nullable;
 
 /** An agent that is registered until this is closed; made by {@code Client.agentKeepAlive}. */
-public final class AgentKeepAlive implements AutoCloseable, Client.Part {
+public final class AgentKeepAlive implements AutoCloseable {
   private static final System.Logger LOGGER = System.getLogger("io.mq9");
 
   private final Client client;
+  private final Client.Part part = this::closeWithClient;
   private final String name;
   private final AgentRegisterOptions options;
   private boolean ended;
@@ -23,7 +24,7 @@ public final class AgentKeepAlive implements AutoCloseable, Client.Part {
 
   void start() {
     client.agentRegister(name, options);
-    client.add(this);
+    client.add(part);
     next();
   }
 
@@ -51,12 +52,11 @@ public final class AgentKeepAlive implements AutoCloseable, Client.Part {
         running.cancel(true);
       }
     }
-    client.remove(this);
+    client.remove(part);
     client.agentUnregister(name);
   }
 
-  @Override
-  public void closeWithClient() {
+  private void closeWithClient() {
     close();
   }
 

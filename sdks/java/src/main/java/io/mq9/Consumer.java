@@ -21,10 +21,11 @@ import org.jspecify.annotations.Nullable;
  *             `-&gt; stop(), cancel() -&gt; NACK
  * </pre>
  */
-public final class Consumer implements AutoCloseable, Client.Part {
+public final class Consumer implements AutoCloseable {
   private static final ThreadLocal<@Nullable Consumer> INSIDE = new ThreadLocal<>();
 
   private final Client client;
+  private final Client.Part part = this::closeWithClient;
   private final Batches batches;
   private final MessageHandler handler;
   private final CompletableFuture<@Nullable Void> completion = new CompletableFuture<>();
@@ -38,7 +39,7 @@ public final class Consumer implements AutoCloseable, Client.Part {
   }
 
   void start() {
-    client.add(this);
+    client.add(part);
     client.executor().execute(this::run);
   }
 
@@ -74,8 +75,7 @@ public final class Consumer implements AutoCloseable, Client.Part {
     stop();
   }
 
-  @Override
-  public void closeWithClient() {
+  private void closeWithClient() {
     stop();
   }
 
@@ -148,7 +148,7 @@ public final class Consumer implements AutoCloseable, Client.Part {
       batches.stopping.complete(null);
       batches.endOfBatch();
       batches.giveBackAllInBackground();
-      client.remove(this);
+      client.remove(part);
       if (failure != null) {
         completion.completeExceptionally(failure);
       } else if (cancelled) {

@@ -30,8 +30,9 @@ import org.jspecify.annotations.Nullable;
  *
  * <p>Meant for one thread at a time; {@link #stop()} and {@link #close()} may come from any.
  */
-public final class MessageStream implements AutoCloseable, Iterable<Message>, Client.Part {
+public final class MessageStream implements AutoCloseable, Iterable<Message> {
   private final Client client;
+  private final Client.Part part = this::closeWithClient;
   private final Batches batches;
   private final ReentrantLock lock = new ReentrantLock();
   private @Nullable Message current;
@@ -44,7 +45,7 @@ public final class MessageStream implements AutoCloseable, Iterable<Message>, Cl
   MessageStream(Client client, ConsumeSettings settings) {
     this.client = client;
     batches = new Batches(client, settings);
-    client.add(this);
+    client.add(part);
   }
 
   /**
@@ -126,8 +127,7 @@ public final class MessageStream implements AutoCloseable, Iterable<Message>, Cl
     }
   }
 
-  @Override
-  public void closeWithClient() {
+  private void closeWithClient() {
     batches.stopping.complete(null);
     if (lock.tryLock()) {
       try {
@@ -241,6 +241,6 @@ public final class MessageStream implements AutoCloseable, Iterable<Message>, Cl
     }
     batches.endOfBatch();
     batches.giveBackAllInBackground();
-    client.remove(this);
+    client.remove(part);
   }
 }
