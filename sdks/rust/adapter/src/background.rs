@@ -23,7 +23,7 @@ pub enum Background {
     /// A consumer with a handler.
     Consumer(ConsumerRun),
     /// A stream.
-    Iteration(IterationRun),
+    Iteration(Box<IterationRun>),
     /// An agent that stays registered.
     KeepAlive(AsyncMutex<Option<AgentKeepAlive>>),
 }

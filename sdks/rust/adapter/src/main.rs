@@ -156,7 +156,7 @@ impl Adapter {
             "iterate" => {
                 let consume = dispatch::consume(&self.client(request)?, &Args(&request.args()))?;
                 let run = IterationRun::start(consume)?;
-                self.begin(request, Background::Iteration(run))
+                self.begin(request, Background::Iteration(Box::new(run)))
             }
             "agent_keep_alive" => {
                 let args = request.args();

@@ -931,7 +931,7 @@ impl MailboxCreateRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<String, Odd> {
-        Ok(decode::required(fields, "mail_address", decode::text)?)
+        decode::required(fields, "mail_address", decode::text)
     }
 }
 
@@ -980,7 +980,7 @@ impl MailboxDeleteRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<bool, Odd> {
-        Ok(decode::required(fields, "deleted", decode::boolean)?)
+        decode::required(fields, "deleted", decode::boolean)
     }
 }
 
@@ -1029,7 +1029,7 @@ impl MailboxInfoRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<Mailbox, Odd> {
-        Ok(decode::required(fields, "mailbox", Mailbox::decode)?)
+        decode::required(fields, "mailbox", Mailbox::decode)
     }
 }
 
@@ -1161,7 +1161,7 @@ impl DeleteRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<bool, Odd> {
-        Ok(decode::required(fields, "deleted", decode::boolean)?)
+        decode::required(fields, "deleted", decode::boolean)
     }
 }
 
@@ -1480,7 +1480,7 @@ impl QueryRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<Vec<Message>, Odd> {
-        Ok(decode::required(fields, "messages", decode::list_of(Message::decode, true))?)
+        decode::required(fields, "messages", decode::list_of(Message::decode, true))
     }
 }
 
@@ -1554,7 +1554,7 @@ impl RenewRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<Vec<i64>, Odd> {
-        Ok(decode::required(fields, "renewed", decode::list_of(decode::integer, false))?)
+        decode::required(fields, "renewed", decode::list_of(decode::integer, false))
     }
 }
 
@@ -1710,7 +1710,7 @@ impl SendRequest {
     }
 
     fn decode(fields: &Fields<'_>) -> Result<i64, Odd> {
-        Ok(decode::required(fields, "msg_id", decode::integer)?)
+        decode::required(fields, "msg_id", decode::integer)
     }
 }
 
