@@ -3,6 +3,7 @@ package io.mq9;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
+import org.jspecify.annotations.Nullable;
 
 /** Waiting for calls. */
 final class Calls {
@@ -23,7 +24,7 @@ final class Calls {
     }
   }
 
-  private static RuntimeException thrown(Throwable cause) {
+  private static RuntimeException thrown(@Nullable Throwable cause) {
     if (cause instanceof Mq9Exception failure) {
       return failure.here();
     }
