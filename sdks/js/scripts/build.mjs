@@ -1,6 +1,6 @@
 /** Compiles the package twice, as ES modules and as CommonJS, each in a folder that says which it is. */
 import { spawn } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -15,22 +15,15 @@ function compile(project) {
 }
 
 rmSync(`${root}dist`, { recursive: true, force: true });
-for (const [folder, type] of [
-  ["esm", "module"],
-  ["cjs", "commonjs"],
-]) {
-  mkdirSync(`${root}dist/${folder}`, { recursive: true });
-  // What is different in browsers is chosen by their bundlers.
-  const imports = {
-    "#platform": { browser: "./platform-browser.js", default: "./platform.js" },
-  };
-  writeFileSync(
-    `${root}dist/${folder}/package.json`,
-    `${JSON.stringify({ type, sideEffects: false, imports }, undefined, 2)}\n`,
-  );
-}
+mkdirSync(`${root}dist/cjs`, { recursive: true });
+writeFileSync(`${root}dist/cjs/package.json`, '{ "type": "commonjs", "sideEffects": false }\n');
 try {
   await Promise.all([compile("tsconfig.esm.json"), compile("tsconfig.cjs.json")]);
+  // `imports` of package.json do not reach into a folder with a package.json of its own; here `browser` does the same.
+  const client = `${root}dist/cjs/client.js`;
+  const code = readFileSync(client, "utf8").replace('"#platform"', '"./platform.js"');
+  if (!code.includes('"./platform.js"')) throw new Error("client.js does not import #platform");
+  writeFileSync(client, code);
 } catch (error) {
   console.error(error.message);
   process.exitCode = 1;

@@ -1,4 +1,4 @@
-/** What only Node has; bundlers for browsers take platform-browser.js instead, see scripts/build.mjs. */
+/** What only Node has; bundlers for browsers take platform-browser.js instead, see `imports` and `browser` in package.json. */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readFile } from "node:fs/promises";
