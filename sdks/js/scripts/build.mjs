@@ -1,6 +1,6 @@
 /** Compiles the package twice, as ES modules and as CommonJS, each in a folder that says which it is. */
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -14,7 +14,7 @@ function compile(project) {
   });
 }
 
-rmSync(`${root}dist`, { recursive: true, force: true });
+// Nothing is removed first: the package may be in use meanwhile.
 mkdirSync(`${root}dist/cjs`, { recursive: true });
 writeFileSync(`${root}dist/cjs/package.json`, '{ "type": "commonjs", "sideEffects": false }\n');
 try {
