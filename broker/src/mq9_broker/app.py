@@ -21,6 +21,9 @@ from mq9_broker.observe.admin import Admin, AdminOptions
 from mq9_broker.observe.census import CensusTaker
 from mq9_broker.observe.meter import Histogram
 from mq9_broker.observe.metrics import Sources
+from mq9_broker.search.metrics import search_metrics
+from mq9_broker.search.process import SearchProcess
+from mq9_broker.shell.discovery import RegisteredAgents
 from mq9_broker.shell.shell import Shell, ShellOptions
 from mq9_broker.storage import Storage
 from mq9_broker.store import FolderError, StoreUnavailableError
@@ -80,6 +83,9 @@ class App:
         if config.test_clock:
             # It may have been ahead of the computer's when the store was written: time never goes back.
             self._clock = ManualClock(max(self._clock.now_ms(), engine.time_ms))
+        self.search = SearchProcess(
+            config.search_settings, RegisteredAgents(engine), config.log_level, config.log_format
+        )
         self._shell = Shell(
             engine,
             self._clock,
@@ -89,6 +95,7 @@ class App:
                 max_waiting_in_all=config.max_waiting,
                 max_reply=config.max_reply,
             ),
+            self.search,
         )
         self._passwords = PasswordChecker()
         self._listener = Listener(
@@ -184,6 +191,7 @@ class App:
             await self._http.close()
         self._passwords.close()
         self._shell.close()
+        await self.search.wait_closed()
         await self._storage.close()
 
     def _routes(self, address: Address) -> dict[str, dict[str, Route]]:
@@ -209,6 +217,7 @@ class App:
             subscriptions=listener.subscription_count,
             agents=lambda: shell.agent_count,
             store_bytes=lambda: disk.size() if disk is not None else None,
+            more=lambda: search_metrics(self.search),
         )
 
     async def _healthz(self, _: HttpRequest) -> HttpResponse:

@@ -76,7 +76,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parsed = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["search-process"]:
+        # What the broker starts for itself: no command for people.
+        from mq9_broker.search import worker  # noqa: PLC0415
+
+        return worker.main()
+    parsed = _parser().parse_args(given)
     if parsed.command == "version":
         print(_VERSION)
         return 0

