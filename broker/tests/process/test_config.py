@@ -83,6 +83,10 @@ def test_every_option_has_flag_variable_and_key(tmp_path: Path) -> None:
             text = "7.5"
         if field.name == "max_pings_out":
             text = "9"
+        if field.name == "embedder":
+            text = "https://example.com/v1"
+        if field.name == "embedder_batch":
+            text = "32"
         beside = "".join(f"{name}: {value}\n" for name, value in needed.get(field.name, {}).items())
         file = write(tmp_path, beside + (users if field.name == "tls_map" else ""))
         name = field.name.replace("_", "-")
@@ -143,6 +147,8 @@ def test_data_folder_means_rocksdb() -> None:
         (["--max-groups", "9223372036854775808"], "--max-groups: expected a whole number"),
         (["--shutdown-grace", "soon"], "--shutdown-grace: expected seconds from 0 to 3600, got 'soon'"),
         (["--server-name", "a\nb"], "--server-name: expected some text"),
+        (["--embedder", "openai"], "--embedder: expected builtin, off, or a URL such as http://"),
+        (["--embedder", "file:///etc/passwd"], "--embedder: expected builtin, off, or a URL"),
         (["--store", "rocksdb"], "store rocksdb needs a folder: give one with --data DIR"),
         (["--store", "memory", "--data", "x"], "leave out --data"),
         (["--test-clock", "--http", "off"], "the test clock is moved over HTTP"),

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 # queries of bench/registry_quality.py, and checked on the other half; between 0.5 and 0.9, and 0.1 and 0.5,
 # little changes.
 _FAST: Final = 0.5
-_WORDS: Final = 0.3
+WORDS_WEIGHT = 0.3
 # What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
 # yet.
 _EXPECTED_AT_0: Final = 0.04
@@ -395,7 +395,7 @@ class SearchIndex:
         expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * fast
         better = self._better(texts, size, vectors, age)
         better = np.where(np.isnan(better), expected, better) if better is not None else expected
-        scores: Scores = better + np.float32(_FAST) * fast + np.float32(_WORDS) * words
+        scores: Scores = better + np.float32(_FAST) * fast + np.float32(WORDS_WEIGHT) * words
         return scores
 
     def _better(
