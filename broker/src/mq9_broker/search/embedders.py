@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -134,6 +133,8 @@ class HttpEmbedder:
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
+        import urllib.request  # noqa: PLC0415  # only who has an endpoint needs it
+
         # The scheme was checked when the options were read.
         request = urllib.request.Request(self._url, body, headers)  # noqa: S310
         try:

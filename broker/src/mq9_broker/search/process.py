@@ -198,12 +198,12 @@ class SearchProcess:
             await asyncio.sleep(_RESTART_PAUSE_S)
 
     async def _run_once(self) -> None:
-        # As its own module, or as a command of the one file that everything was packed into.
-        frozen = getattr(sys, "frozen", False)
-        command = [sys.executable] if frozen else [sys.executable, "-m", "mq9_broker"]
+        # By its own module, which is ready sooner, or by a command of the file all was packed into.
+        is_packed = getattr(sys, "frozen", False)
+        arguments = ["search-process"] if is_packed else ["-m", "mq9_broker.search.worker"]
         process = await asyncio.create_subprocess_exec(
-            *command,
-            "search-process",
+            sys.executable,
+            *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},

@@ -297,8 +297,6 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     source, output = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
-    if hasattr(os, "nice"):
-        os.nice(5)  # messages first
     frames = Frames()
     first: list[ToProcess] = []
     while not first:
@@ -335,3 +333,7 @@ def _run(source: BinaryIO, output: BinaryIO, first: list[ToProcess], frames: Fra
     except BrokenPipeError:
         return 0  # the broker is gone
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
