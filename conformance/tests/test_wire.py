@@ -103,3 +103,29 @@ def test_ids_of_requests_side_by_side_are_numbered_alike():
         return transcript([log], Variables("s."))
 
     assert run(("x", "0" * 32), ("y", "1" * 32)) == run(("y", "a" * 32), ("x", "b" * 32))
+
+
+def test_moments_and_made_addresses_are_the_same_in_every_run():
+    def run(now, address):
+        variables = Variables("s.")
+        variables.bind("t", now)
+        variables.bind("address", address)
+        log = WireLog("a")
+        body = f'{{"from_time": {now + 5}, "ids": [7, true]}}'.encode()
+        log.add(record("msg.fetch", body, subject=f"$mq9.AI.MSG.FETCH.{address}"))
+        return transcript([log], variables)
+
+    first = run(1_764_000_000, "0" * 32)
+    assert first == run(1_764_555_555, "f" * 32)
+    assert first["a"][0] == {
+        "subject": "$mq9.AI.MSG.FETCH.$address",
+        "json": '{"from_time":"$t+5","ids":[7,true]}',
+    }
+
+
+def test_what_ends_a_scenario_is_not_compared():
+    log = WireLog("a")
+    log.add(record("msg.ack"))
+    log.end = 1
+    log.add(record("msg.nack"))
+    assert len(transcript([log], Variables("s."))["a"]) == 1

@@ -28,6 +28,12 @@ from .wire import WireLog, check_count, check_step, find_sequence, transcript
 
 _RUNS = itertools.count(1)
 _CLOSE_WITHIN_S = 15.0
+# How long no request goes out before a scenario with something under way counts as ended, and how often at
+# most that is looked at.
+_QUIET_S = 0.1
+# How long a call that is begun while connections are refused is looked for.
+_UNCONNECTED_S = 0.2
+_MOST_LOOKS = 10
 _STEM = f"s{random.SystemRandom().randrange(16**6):06x}"
 
 Handle = Call | Consumer | Iteration | KeepAlive | SubscriptionHandle
@@ -105,6 +111,7 @@ class Player:
         for name in self.scenario.sdk_clients():
             await self._open_client(name)
         await self._run(self.scenario.steps)
+        await self._settle()
         for wire_problem in self.rules.problems:
             raise Failure(wire_problem)
         for name, raw in self.raw_clients.items():
@@ -113,6 +120,17 @@ class Player:
         for adapter in self.stage.adapters:
             if adapter.errors:
                 raise HarnessError("; ".join(adapter.errors))
+
+    async def _settle(self) -> None:
+        """Lets what goes on by itself come to rest, so that runs end at the same point; notes that point."""
+        if any(isinstance(handle, (Consumer, Iteration, KeepAlive)) for handle in self.handles.values()):
+            for _ in range(_MOST_LOOKS):
+                before = [len(wire.log.records) for wire in self.wires.values()]
+                await asyncio.sleep(_QUIET_S)
+                if before == [len(wire.log.records) for wire in self.wires.values()]:
+                    break
+        for wire in self.wires.values():
+            wire.log.end = len(wire.log.records)
 
     async def _run(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
@@ -261,7 +279,9 @@ class Player:
         self.handles[step.label] = Call(
             asyncio.ensure_future(_decoded(client, step.action, future)), number, client.adapter
         )
-        await wire.log.wait_until(lambda: len(wire.log.records) > before or future.done(), PATIENCE.request_s)
+        # Without a connection nothing can be sent: the call waits for one, or fails.
+        patience = _UNCONNECTED_S if wire.refuses else PATIENCE.request_s
+        await wire.log.wait_until(lambda: len(wire.log.records) > before or future.done(), patience)
         await wire.barrier()
 
     async def _begin_background(self, step: Step, client: SdkClient) -> None:

@@ -79,10 +79,14 @@ class ClientWire:
         self.spec, self.rules, self.timeline = spec, rules, timeline
         self.upstream, self.options = upstream, options or ServerOptions()
         self.port = 0
-        self.refused = False
         self.connects: list[dict[str, Any]] = []
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether nobody can connect."""
+        return self._server is None
 
     @property
     def url(self) -> str:

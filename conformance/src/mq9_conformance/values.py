@@ -80,6 +80,13 @@ def variables_in(value: object) -> set[str]:
     return set()
 
 
+# A text that long is made by a broker: an address, an id. A number that large is a moment in Unix seconds,
+# and what a scenario computes from it lies within some days.
+_UNLIKELY_TEXT = 16
+_LEAST_MOMENT = 1_000_000_000
+_NEAR = 1_000_000
+
+
 @dataclass
 class Variables:
     """What the names of one scenario run stand for."""
@@ -126,9 +133,21 @@ class Variables:
         return _VARIABLE.sub(replace, text)
 
     def reverse(self) -> dict[str, str]:
-        """Automatic values and the names they stand for, longest first: for transcripts."""
-        values = {v: f"${k}" for k, v in self.bound.items() if is_automatic(k)}
+        """Texts that differ from run to run and the names they stand for, longest first: for transcripts."""
+        values = {
+            v: f"${k}"
+            for k, v in self.bound.items()
+            if isinstance(v, str) and (is_automatic(k) or len(v) >= _UNLIKELY_TEXT)
+        }
         return dict(sorted(values.items(), key=lambda item: -len(item[0])))
+
+    def moment(self, value: int) -> int | str:
+        """A moment near one that a variable holds, as a distance from it: for transcripts; else the value."""
+        moments = {k: v for k, v in self.bound.items() if isinstance(v, int) and abs(v) >= _LEAST_MOMENT}
+        name = min(moments, key=lambda k: abs(value - moments[k]), default=None)
+        if name is None or abs(value - moments[name]) > _NEAR:
+            return value
+        return f"${name}{value - moments[name]:+d}"
 
 
 def _add(form: dict[str, Any]) -> int:

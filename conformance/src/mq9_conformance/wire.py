@@ -64,6 +64,8 @@ class WireLog:
     client: str
     records: list[WireRecord] = field(default_factory=list)
     mark: int = 0
+    end: int | None = None
+    """How many requests there were when the scenario's last step was done: what ends it is not compared."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, record: WireRecord) -> None:
@@ -202,6 +204,8 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
             return [clean(item, number=number) for item in value]
         if isinstance(value, dict):
             return {plain(name, number): clean(item, name, number) for name, item in value.items()}
+        if isinstance(value, int) and not isinstance(value, bool):
+            return variables.moment(value)
         return value
 
     def line_of(record: WireRecord, number: bool = True) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
     result: dict[str, list[dict[str, Any]]] = {}
     for log in sorted(logs, key=lambda log: log.client):
         lines: list[dict[str, Any]] = []
-        for group in _side_by_side(log.records):
+        for group in _side_by_side(log.records[: log.end]):
             for record in sorted(group, key=lambda record: canonical_json(line_of(record, False))):
                 line = line_of(record)
                 repeats = bool(lines) and lines[-1] == line
