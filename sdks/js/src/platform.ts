@@ -34,7 +34,8 @@ async function connectSocket(
   subscribe("net.client.socket", opened);
   signal?.addEventListener("abort", closeAll);
   try {
-    return await attempts.run(sockets, () => connect(options));
+    const connecting = attempts.run(sockets, () => connect(options));
+    return await Promise.race([connecting, allClosed(sockets, connecting)]);
   } catch (error) {
     closeAll();
     throw error;
@@ -42,6 +43,22 @@ async function connectSocket(
     signal?.removeEventListener("abort", closeAll);
     unsubscribe("net.client.socket", opened);
   }
+}
+
+// Nor does it notice that a server hangs up before it has said anything, until the attempt times out.
+function allClosed(sockets: Set<Socket>, connecting: Promise<unknown>): Promise<never> {
+  return new Promise((_, reject) => {
+    let closed = 0;
+    const watch = setInterval(() => {
+      const isOver = sockets.size > 0 && [...sockets].every((socket) => socket.destroyed);
+      closed = isOver ? closed + 1 : 0;
+      if (closed === 3) reject(new Error("the server hung up"));
+    }, 20);
+    const stop = (): void => {
+      clearInterval(watch);
+    };
+    connecting.then(stop, stop);
+  });
 }
 
 function transport(options: ConnectionOptions, signal?: AbortSignal): Promise<NatsConnection> {
