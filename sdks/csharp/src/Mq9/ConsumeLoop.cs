@@ -219,7 +219,8 @@ internal sealed class ConsumeLoop : Mq9Client.IPart
 
     private async Task WorkAsync()
     {
-        while (!_ended.IsCancellationRequested && TryTake(out Mq9Message? message))
+        // The linked token lags a little behind the two that it is made of.
+        while (!IsStopping && !_cancelled.IsCancellationRequested && TryTake(out Mq9Message? message))
         {
             Exception? failure = await RunHandlerAsync(message).ConfigureAwait(false);
             if (failure is not null && _cancelled.IsCancellationRequested)
