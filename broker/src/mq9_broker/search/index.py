@@ -131,6 +131,11 @@ class SearchIndex:
         return len(self._waiting)
 
     @property
+    def has_vectors(self) -> bool:
+        """Whether there are vectors of the embedder."""
+        return self._column.count > 0
+
+    @property
     def soon(self) -> int:
         """The number of agents that have no fast vector yet."""
         return len(self._soon)
@@ -412,6 +417,8 @@ class SearchIndex:
         if not self._column.count or not age:
             return None
         if vectors is None:
+            if not self._embedder.is_ready:
+                return None
             try:
                 vectors = list(self._embedder.embed(texts))
             except EmbedderError as error:

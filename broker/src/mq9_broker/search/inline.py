@@ -59,6 +59,9 @@ class InlineSearch:
 
     def ask(self, query: Query, when_found: WhenFound) -> None:
         """Answer a question."""
+        embedder = self.index.embedder
+        if query.by_meaning and self.index.has_vectors and embedder is not None and not embedder.is_ready:
+            embedder.embed([""])
         try:
             found = self.index.search(query)
         except CursorError as error:

@@ -57,6 +57,8 @@ _STATUS_INTERVAL_S: Final = 0.25
 _QUIET_FAST_S: Final = 0.2
 _QUIET_S: Final = 1.0
 _MOST_PUT_OFF_S: Final = 2.0
+# How often it is looked whether the tables are loaded.
+_LOADING_S: Final = 0.05
 # However many messages come, something is embedded once in that time.
 _WORK_INTERVAL_S: Final = 0.1
 # An endpoint that failed is left alone so long, twice as long after each further failure up to the most.
@@ -118,6 +120,7 @@ class Worker:
         self._last_work_at = 0.0
         self._last_message_at = time.monotonic()
         self._busy_since: float | None = None
+        self._loading: threading.Thread | None = None
 
     def run(self) -> None:
         """Work until the inbox says that it is over."""
@@ -154,7 +157,9 @@ class Worker:
         index = self.index
         if index.has_work:
             return 0.0
-        if not index.soon and not index.waiting:
+        embedder = self._embedder
+        must_load = index.has_vectors and embedder is not None and not embedder.is_ready
+        if not index.soon and not index.waiting and not must_load:
             self._busy_since = None
             return None
         now = time.monotonic()
@@ -164,6 +169,8 @@ class Worker:
             return self._pause(now, _QUIET_FAST_S)
         if self._is_asked:
             return None
+        if self._loading is not None and self._loading.is_alive():
+            return _LOADING_S
         return max(self._pause(now, _QUIET_S), self._paused_until - now)
 
     def _pause(self, now: float, quiet: float) -> float:
@@ -241,6 +248,10 @@ class Worker:
             self.index.work()
         elif self.index.soon:
             self.index.embed_soon(FastEmbedder.batch)
+        elif isinstance(self._embedder, MultilingualEmbedder) and not self._embedder.is_ready:
+            # Beside the questions, which the fast vectors answer meanwhile.
+            self._loading = threading.Thread(target=self._embedder.load, daemon=True)
+            self._loading.start()
         else:
             self._embed()
         self._tell()
