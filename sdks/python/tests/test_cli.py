@@ -253,9 +253,10 @@ def test_register_from_standard_input_keeps_alive_and_unregisters(cli: Cli) -> N
     assert cli.json("agent", "discover", "keeper") == []
 
 
-def test_watch_shows_who_comes_changes_and_goes(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("watch",), ("discover", "--watch")])
+def test_watch_shows_who_comes_changes_and_goes(cli: Cli, tmp_path: Path, command: tuple[str, ...]) -> None:
     card = tmp_path / "card.json"
-    process = cli.start("agent", "watch", "--every", "0.1", "--json", "watched")
+    process = cli.start("agent", *command, "--every", "0.1", "--json", "watched")
     assert process.stdout is not None
     events = []
     for text in ('{"name": "w", "description": "watched"}', '{"name": "w", "description": "watched again"}'):
@@ -399,3 +400,30 @@ def test_mistakes_are_one_line(cli: Cli, box: str) -> None:
     assert "argument --every: '0' is no number of seconds above 0" in cli.errors
     cli("mailbox", "delete", "not.there", code=1)
     assert cli.errors == "mq9: mailbox not.there does not exist (mailbox_not_found)\n"
+
+
+def test_found_agents_stand_in_columns_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mq9._generated.models import AgentMeta, DiscoverResult
+    from mq9.cli.output import Output
+
+    lines: list[str] = []
+    output = Output(as_json=False, raw=False)
+    monkeypatch.setattr(output, "pretty", True)
+    monkeypatch.setattr(output, "line", lines.append)
+    monkeypatch.setattr(output, "dim", str)
+    monkeypatch.setattr(output, "bold", str)
+    monkeypatch.setenv("COLUMNS", "60")
+    agents = [
+        {"name": "a", "mailbox": "a.in", "description": "Translates\n" + "much " * 50},
+        {"name": "longer\x1b[2J", "payload": "short"},
+    ]
+    meta = [
+        AgentMeta(score=1.25, last_seen=1, registered_at=1),
+        AgentMeta(score=0.5, last_seen=1, registered_at=1),
+    ]
+    output.agents(DiscoverResult(agents=agents, meta=meta, cursor=None))
+    assert len(lines) == 2
+    assert lines[0].startswith("1.250  a")
+    assert lines[0].index("Translates") == lines[1].index("short")
+    assert max(map(len, lines)) <= 60
+    assert "\x1b" not in lines[1]

@@ -200,6 +200,12 @@ class _Parser(argparse.ArgumentParser):
         return found, rest
 
 
+def _every(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--every", type=_seconds, default=5.0, metavar="SECONDS", help="how often to look (default 5)"
+    )
+
+
 def _common() -> argparse.ArgumentParser:
     """Options that every command takes, before or behind its name."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
@@ -289,7 +295,12 @@ def parser() -> argparse.ArgumentParser:
     register.add_argument(
         "--keep-alive", action="store_true", help="stay, report the agent regularly, unregister it at Ctrl-C"
     )
-    _operation(add(agent, "discover", commands.AGENT_DISCOVER, "discover"), commands.AGENT_DISCOVER)
+    discover = add(agent, "discover", commands.AGENT_DISCOVER, "discover")
+    _operation(discover, commands.AGENT_DISCOVER)
+    discover.add_argument(
+        "--watch", action="store_true", help="stay, and show which agents come, change and go, until Ctrl-C"
+    )
+    _every(discover)
     watch = add(
         agent,
         "watch",
@@ -298,9 +309,7 @@ def parser() -> argparse.ArgumentParser:
         "Shows which agents come, change and go, until Ctrl-C.",
     )
     _operation(watch, commands.AGENT_DISCOVER, skip=["page", "cursor", "limit"])
-    watch.add_argument(
-        "--every", type=_seconds, default=5.0, metavar="SECONDS", help="how often to look (default 5)"
-    )
+    _every(watch)
     for command in commands.ALL:
         if command.name not in _BY_HAND:
             kind, _, name = command.name.partition(".")

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -128,14 +129,39 @@ class Output:
     def agents(self, result: DiscoverResult) -> None:
         """Agents that were found, one a line."""
         meta: Sequence[AgentMeta | None] = result.meta or [None] * len(result.agents)
+        if self.pretty and not self.as_json:
+            self._table(result.agents, meta)
+            if result.cursor:
+                self.line(self.dim(f"more with --cursor {result.cursor}"))
+            return
         for agent, about in zip(result.agents, meta, strict=False):
             if self.as_json:
                 self.json({"agent": agent, "meta": about})
             else:
                 score = f"{about.score:.3g}" if about is not None and about.score is not None else ""
                 self.line(self.agent(agent, score))
-        if result.cursor and self.pretty and not self.as_json:
-            self.line(self.dim(f"more with --cursor {result.cursor}"))
+
+    def _table(self, agents: Sequence[dict[str, Any]], meta: Sequence[AgentMeta | None]) -> None:
+        """Agents in columns, cut to the width of the terminal: score, name, mailbox, description."""
+        rows: list[tuple[str, str, str, str]] = []
+        for agent, about in zip(agents, meta, strict=False):
+            score = f"{about.score:.3f}" if about is not None and about.score is not None else ""
+            said = " ".join(str(agent.get("description") or agent.get("payload") or "").split())
+            rows.append(
+                (score, _visible(str(agent.get("name", ""))), _visible(str(agent.get("mailbox") or "")), said)
+            )
+        if not rows:
+            return
+        widths = [min(max(len(row[column]) for row in rows), 40) for column in range(3)]
+        room = max(shutil.get_terminal_size().columns - sum(widths) - 6, 20)
+        for score, name, mailbox, said in rows:
+            cells = (
+                self.dim(score.rjust(widths[0])),
+                self.bold(name.ljust(widths[1])),
+                self.dim(mailbox.ljust(widths[2])),
+            )
+            shown = [cell for cell, width in zip(cells, widths, strict=True) if width]
+            self.line("  ".join((*shown, _visible(said[:room]))).rstrip())
 
     def agent(self, agent: dict[str, Any], note: str = "") -> str:
         """An agent on one line."""

@@ -153,6 +153,9 @@ async def _register(client: Client, options: Any, output: Output, card: dict[str
 
 
 async def _discover(client: Client, options: Any, output: Output, _: Any) -> None:
+    if options.watch:
+        await _watch(client, options, output, None)
+        return
     result = await client.agent_discover(**arguments_of(options))
     output.agents(result)
     if output.pretty and not output.as_json and not result.agents:
@@ -165,10 +168,12 @@ async def _watch(client: Client, options: Any, output: Output, _: Any) -> None:
         found: dict[str, Any] = {}
         cursor: str | None = None
         while True:
-            result = await client.agent_discover(**arguments_of(options), cursor=cursor, limit=100)
+            arguments = {"limit": 100, **arguments_of(options), "cursor": cursor}
+            result = await client.agent_discover(**arguments)
             found |= {str(agent.get("name")): agent for agent in result.agents}
             cursor = result.cursor
-            if not cursor:
+            # By meaning every agent is found, sooner or later: the best are looked at.
+            if not cursor or arguments.get("semantic"):
                 break
         for name in [*found, *(name for name in known if name not in found)]:
             if name not in known:
