@@ -38,8 +38,8 @@ from mq9_broker.search.words import index_words, last_word, query_words
 _log = logging.getLogger(__name__)
 
 # Weights of the sum, beside 1 for the cosine with the multilingual vector. Chosen with the labelled queries
-# of bench/registry_quality.py at hand, so what that measures is on the optimistic side; between 0.5 and 0.9, and 0.1 and 0.5,
-# little changes.
+# of bench/registry_quality.py at hand, so what that measures is on the optimistic side. Between 0.5 and 0.9,
+# and 0.1 and 0.5, little changes.
 _FAST: Final = 0.5
 WORDS_WEIGHT = 0.3
 # What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
