@@ -112,13 +112,13 @@ def test_moments_and_made_addresses_are_the_same_in_every_run():
         variables.bind("address", address)
         log = WireLog("a")
         body = f'{{"from_time": {now + 5}, "ids": [7, true]}}'.encode()
-        log.add(record("msg.fetch", body, subject=f"$mq9.AI.MSG.FETCH.{address}"))
+        log.add(record("msg.query", body, subject=f"$mq9.AI.MSG.QUERY.{address}"))
         return transcript([log], variables)
 
     first = run(1_764_000_000, "0" * 32)
     assert first == run(1_764_555_555, "f" * 32)
     assert first["a"][0] == {
-        "subject": "$mq9.AI.MSG.FETCH.$address",
+        "subject": "$mq9.AI.MSG.QUERY.$address",
         "json": '{"from_time":"$t+5","ids":[7,true]}',
     }
 
@@ -129,3 +129,16 @@ def test_what_ends_a_scenario_is_not_compared():
     log.end = 1
     log.add(record("msg.nack"))
     assert len(transcript([log], Variables("s."))["a"]) == 1
+
+
+def test_a_last_fetch_that_brought_nothing_is_not_compared():
+    def run(*replies):
+        log = WireLog("a")
+        log.add(record("msg.ack", reply=b'{"error": ""}'))
+        for reply in replies:
+            log.add(record("msg.fetch", reply=reply))
+        return transcript([log], Variables("s."))["a"]
+
+    empty = b'{"error": "", "messages": []}'
+    assert run() == run(None) == run(empty) == run(empty, None)
+    assert len(run(b'{"error": "", "messages": [{}]}', empty)) == 2

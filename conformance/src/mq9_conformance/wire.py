@@ -183,8 +183,8 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
     """The requests of a scenario in a form that is the same for every SDK that behaves the same.
 
     Generated names and ids are numbered, headers sorted, JSON canonical, empty FETCHes and
-    RENEWs that repeat themselves are one; requests that went out side by side are sorted; times are
-    left out.
+    RENEWs that repeat themselves are one, and FETCHes at the end that brought nothing are left out; requests
+    that went out side by side are sorted; times are left out.
     """
     names = variables.reverse()
     seen: dict[str, str] = {}
@@ -221,7 +221,7 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
     result: dict[str, list[dict[str, Any]]] = {}
     for log in sorted(logs, key=lambda log: log.client):
         lines: list[dict[str, Any]] = []
-        for group in _side_by_side(log.records[: log.end]):
+        for group in _side_by_side(_without_last_waits(log.records[: log.end])):
             for record in sorted(group, key=lambda record: canonical_json(line_of(record, False))):
                 line = line_of(record)
                 repeats = bool(lines) and lines[-1] == line
@@ -229,6 +229,18 @@ def transcript(logs: list[WireLog], variables: Variables) -> dict[str, list[dict
                     lines.append(line)
         result[log.client] = lines
     return result
+
+
+def _without_last_waits(records: list[WireRecord]) -> list[WireRecord]:
+    """Leaves out FETCHes at the end that brought nothing: when a loop begins its next one depends on time."""
+    end = len(records)
+    while (
+        end
+        and records[end - 1].operation == "msg.fetch"
+        and (records[end - 1].reply is None or _was_empty(records[end - 1]))
+    ):
+        end -= 1
+    return records[:end]
 
 
 def _side_by_side(records: list[WireRecord]) -> list[list[WireRecord]]:

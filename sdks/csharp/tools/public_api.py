@@ -21,4 +21,6 @@ if others or not symbols:
         path.write_text(text, "utf-8")
     sys.exit("\n".join(sorted(others)) or f"the analyzer found no public API:\n{done.stdout}")
 (FOLDER / "PublicAPI.Unshipped.txt").write_text(HEAD, "utf-8")
-(FOLDER / "PublicAPI.Shipped.txt").write_text(HEAD + "".join(f"{symbol}\n" for symbol in sorted(symbols)), "utf-8")
+(FOLDER / "PublicAPI.Shipped.txt").write_text(
+    HEAD + "".join(f"{symbol}\n" for symbol in sorted(symbols)), "utf-8"
+)

@@ -1,4 +1,4 @@
-"""Runs every example against a broker: that of MQ9_URL, or one started here. The README's quickstart is one of them."""
+"""Runs every example, the README's quickstart among them, against the broker of MQ9_URL or one started here."""
 
 import os
 import re
@@ -14,7 +14,9 @@ def same_quickstart() -> bool:
     """Whether the README shows the quickstart that runs here."""
     code = Path("examples/Quickstart.cs").read_text("utf-8").split("// quickstart\n")[1].split("// end")[0]
     wanted = re.sub(r"^ {8}", "", code, flags=re.MULTILINE).strip()
-    return wanted.replace("ConnectAsync(url)", 'ConnectAsync("nats://127.0.0.1:4222")') in Path("README.md").read_text("utf-8")
+    return wanted.replace("ConnectAsync(url)", 'ConnectAsync("nats://127.0.0.1:4222")') in Path(
+        "README.md"
+    ).read_text("utf-8")
 
 
 def run(url: str) -> int:
@@ -23,7 +25,12 @@ def run(url: str) -> int:
     failed = 0
     for name in NAMES:
         done = subprocess.run(
-            ["dotnet", str(built), name], env={**os.environ, "MQ9_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180
+            ["dotnet", str(built), name],
+            env={**os.environ, "MQ9_URL": url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=180,
         )
         if done.returncode or not done.stdout.strip():
             print(f"example {name} failed with {done.returncode}:\n{done.stdout}")
@@ -36,11 +43,22 @@ def main() -> int:
     if not same_quickstart():
         print("the quickstart in README.md is not that of examples/Quickstart.cs")
         return 1
-    if subprocess.call(["dotnet", "build", "examples", "-c", "Release", "-v", "quiet", "--nologo", "-p:RunAnalyzers=false"]):
+    if subprocess.call(
+        ["dotnet", "build", "examples", "-c", "Release", "-v", "quiet", "--nologo", "-p:RunAnalyzers=false"]
+    ):
         return 1
     if url := os.environ.get("MQ9_URL"):
         return run(url)
-    command = [str(ROOT / ".venv/bin/mq9-broker"), "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store", "memory"]
+    command = [
+        str(ROOT / ".venv/bin/mq9-broker"),
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--http",
+        "127.0.0.1:0",
+        "--store",
+        "memory",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as broker:
         try:
             line = broker.stdout.readline() if broker.stdout else ""

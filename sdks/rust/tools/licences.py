@@ -10,7 +10,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent
 ALLOWED = {
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CDLA-Permissive-2.0",
+    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
+    "CDLA-Permissive-2.0",
     "ISC", "MIT", "MIT-0", "OpenSSL", "Unicode-3.0", "Unlicense", "Zlib",
 }  # fmt: skip
 
@@ -34,7 +35,9 @@ def main() -> int:
     for package in json.loads(output)["packages"]:
         name = f"{package['name']} {package['version']}"
         source = package["source"]
-        if source is not None and not source.startswith("registry+https://github.com/rust-lang/crates.io-index"):
+        if source is not None and not source.startswith(
+            "registry+https://github.com/rust-lang/crates.io-index"
+        ):
             wrong.append(f"{name}: comes from {source}, not from crates.io")
         if not is_allowed(package["license"] or ""):
             wrong.append(f"{name}: licence {package['license']!r} is not among the allowed ones")

@@ -1,7 +1,7 @@
 """Lists the public API of the crate: `public_api.py FILE` writes it, `--check FILE` compares.
 
-What `cargo rustdoc` knows in its JSON form, one line an item, is what a user can name. The nightly compiler is needed for
-that form; without it the comparison is left out, and said so.
+What `cargo rustdoc` knows in its JSON form, one line an item, is what a user can name. The nightly compiler is
+needed for that form; without it the comparison is left out, and said so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ def rustdoc() -> dict[str, Any] | None:
     target = Path(os.environ["CARGO_TARGET_DIR"]) / "public-api"
     command = [
         *("rustup", "run", "nightly", "cargo", "rustdoc", "--quiet", "--locked", "--lib", "-p", "mq9"),
-        *("--target-dir", str(target), "--", "-Zunstable-options", "--output-format", "json", "--cap-lints", "allow"),
+        *(
+            "--target-dir",
+            str(target),
+            "--",
+            "-Zunstable-options",
+            "--output-format",
+            "json",
+            "--cap-lints",
+            "allow",
+        ),
     ]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -99,7 +108,10 @@ class Lister:
 
     def bounds(self, bounds: list[Any]) -> str:
         """Bounds with plus signs between."""
-        return " + ".join(self.path(b["trait_bound"]["trait"]) if "trait_bound" in b else str(b.get("outlives")) for b in bounds)
+        return " + ".join(
+            self.path(b["trait_bound"]["trait"]) if "trait_bound" in b else str(b.get("outlives"))
+            for b in bounds
+        )
 
     def generics(self, generics: dict[str, Any]) -> tuple[str, str]:
         """Parameters, and what has to hold for them."""
@@ -159,7 +171,9 @@ class Lister:
         elif kind == "function":
             self.add(place, self.function(name, inner), item)
         elif kind == "type_alias":
-            self.add(place, f"type {name}{self.generics(inner['generics'])[0]} = {self.type(inner['type'])}", item)
+            self.add(
+                place, f"type {name}{self.generics(inner['generics'])[0]} = {self.type(inner['type'])}", item
+            )
         elif kind in {"struct", "enum", "trait"}:
             self.add(place, f"{kind} {name}", item)
             inside = f"{place}{name}::"
@@ -168,7 +182,9 @@ class Lister:
                 for number in fields["plain"]["fields"]:
                     field = self.index[str(number)]
                     if field["visibility"] == "public":
-                        self.add(inside, f"{field['name']}: {self.type(field['inner']['struct_field'])}", field)
+                        self.add(
+                            inside, f"{field['name']}: {self.type(field['inner']['struct_field'])}", field
+                        )
             for number in inner.get("variants", []):
                 variant = self.index[str(number)]
                 tuple_fields = variant["inner"]["variant"]["kind"]
@@ -209,7 +225,9 @@ def main() -> int:
         path.write_text(text, "utf-8")
         return 0
     known = path.read_text("utf-8") if path.exists() else ""
-    diff = list(difflib.unified_diff(known.splitlines(), text.splitlines(), path.name, "now", lineterm="", n=0))
+    diff = list(
+        difflib.unified_diff(known.splitlines(), text.splitlines(), path.name, "now", lineterm="", n=0)
+    )
     if diff:
         print("\n".join(diff), "\nthe public API differs from api.txt: `make api` writes it", file=sys.stderr)
     return int(bool(diff))

@@ -57,7 +57,9 @@ def main() -> int:
         wrong += run_all(url)
     else:
         command = [os.environ["MQ9_BROKER"], "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as broker:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as broker:
             try:
                 ready = next((line for line in broker.stdout or () if "ready nats=" in line), "")
                 wrong += run_all(ready.split("nats=")[1].split()[0])

@@ -59,8 +59,7 @@ def main() -> int:
             [*COMMAND, *run, "--", *HARNESS],
             cwd=FOLDER,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             check=False,
         )
         here = results(done.stdout)

@@ -71,6 +71,10 @@ _MOST_AT_ONCE: Final = 64
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
 
+# The partition that all agents are in, and how many requests to it may wait for a search of their connection.
+_REGISTRY: Final = "registry"
+_MOST_HELD: Final = 10_000
+_TOO_MANY_HELD: Final = errors.unavailable(f"{_MOST_HELD} requests wait for this connection's search already")
 # How requests below no known subject are counted.
 _UNKNOWN_OPERATION: Final = "unknown"
 _STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
@@ -134,6 +138,8 @@ class Shell:
         self._stopping = False
         # Timers are due that can't run because the store can't be written.
         self._is_overdue = False
+        # Connections with a search under way, each with its requests to the registry that came after it.
+        self._held: dict[Connection, list[Request]] = {}
         # Mailboxes where something became deliverable, each with the groups concerned ("" = all).
         self._ready: dict[bytes, set[str]] = {}
         self._outbox = Outbox(self._apply, self._take_in, self.counters)
@@ -227,7 +233,7 @@ class Shell:
         commands, targets = chunk.commands, chunk.targets
         plain_sends = self._plain_sends
         waiting = iter(requests)
-        left = 0
+        left = held = 0
         seen: dict[str, int] = {}  # requests by operation, but for plain SENDs
         for subject, reply_to, headers, payload in waiting:
             if headers is None and subject in plain_sends:
@@ -238,6 +244,10 @@ class Shell:
             try:
                 route = self._router.route(subject)
                 name = route.operation.name
+                if connection in self._held and route.operation.partition == _REGISTRY:
+                    self._hold(connection, (subject, reply_to, headers, payload))
+                    held += 1
+                    continue
                 self._handlers[name](chunk, (subject, reply_to, headers, payload), route)
                 seen[name] = seen.get(name, 0) + 1
             except EnoughError:
@@ -264,7 +274,7 @@ class Shell:
             self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
         done = len(requests) - left
         seconds = perf_counter() - began
-        plain = done - sum(seen.values()) if seen else done
+        plain = done - held - sum(seen.values()) if seen or held else done
         if plain:
             self.meter.requests("msg.send", plain, seconds)
         for name, times in seen.items():
@@ -275,6 +285,7 @@ class Shell:
         """Forget the waiting FETCHes of a connection that has ended."""
         for waiter in self._waiting.of(connection):
             self._drop(waiter)
+        self._held.pop(connection, None)
 
     def advance_clock(self, milliseconds: int) -> None:
         """Move the test clock, and return when every timer that is due then has run, with all it sets off.
@@ -356,18 +367,40 @@ class Shell:
         if not command.text and not command.semantic:
             chunk.replies.append((reply_to, self._engine.read(chunk.now_ms, command)))
             return
+        connection = chunk.connection
         in_time: list[bytes] = []
         is_over = False
 
         def reply(text: bytes) -> None:
             if not is_over:
                 in_time.append(text)
-            elif not chunk.connection.is_closed:
-                self._send(chunk.connection, [(reply_to, text)])
+                return
+            held = self._held.pop(connection, None)
+            if not connection.is_closed:
+                self._send(connection, [(reply_to, text)])
+                while held:
+                    held = held[self.handle(connection, held) :]
+                    if connection in self._held:  # one of them was a search
+                        self._held[connection] += held
+                        break
 
         self._discovery.answer(command, reply)
         is_over = True
-        chunk.replies += [(reply_to, text) for text in in_time]
+        if in_time:
+            chunk.replies.append((reply_to, in_time[0]))
+        else:
+            self._held[connection] = []
+
+    def _hold(self, connection: Connection, request: Request) -> None:
+        """Keep a request to the registry until a search of the same connection, sent before, is answered.
+
+        Raises:
+            RefusedError: Too many are kept already.
+        """
+        held = self._held[connection]
+        if len(held) >= _MOST_HELD:
+            raise RefusedError(_TOO_MANY_HELD)
+        held.append(request)
 
     def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
         command = self._decode(request, route)
