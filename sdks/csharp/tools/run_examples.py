@@ -1,4 +1,4 @@
-"""Runs every example, the README's quickstart among them, against the broker of MQ9_URL or one started here."""
+"""Runs every example, the README's quickstart too, against the broker of MQ9_URL or one started here."""
 
 import os
 import re

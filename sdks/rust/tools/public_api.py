@@ -1,7 +1,7 @@
 """Lists the public API of the crate: `public_api.py FILE` writes it, `--check FILE` compares.
 
-What `cargo rustdoc` knows in its JSON form, one line an item, is what a user can name. The nightly compiler is
-needed for that form; without it the comparison is left out, and said so.
+What `cargo rustdoc` knows in its JSON form, one line an item, is what a user can name. The nightly compiler
+is needed for that form; without it the comparison is left out, and said so.
 """
 
 from __future__ import annotations
