@@ -22,7 +22,13 @@ class TerminalReport:
     """Prints to a console as a run goes on, and the matrix at the end."""
 
     def __init__(self, *, verbose: bool = False, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+        console = console or Console(highlight=False, soft_wrap=True)
+        # In a pipe the matrix is as wide as it has to be.
+        self._console = (
+            console
+            if console.is_terminal
+            else Console(file=console.file, width=240, highlight=False, soft_wrap=True)
+        )
         self._verbose = verbose
 
     def progress(self, result: Result) -> None:
