@@ -168,7 +168,7 @@ async def _watch(client: Client, options: Any, output: Output, _: Any) -> None:
         found: dict[str, Any] = {}
         cursor: str | None = None
         while True:
-            arguments = {"limit": 100, **arguments_of(options), "cursor": cursor}
+            arguments: dict[str, Any] = {"limit": 100, **arguments_of(options), "cursor": cursor}
             result = await client.agent_discover(**arguments)
             found |= {str(agent.get("name")): agent for agent in result.agents}
             cursor = result.cursor
