@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
+# Programs start faster from compiled files; they stay beside the sources, ignored by git.
+unexport PYTHONDONTWRITEBYTECODE
 export MQ9_DEMO_INPUT := $(INPUT)
 DOTNET := if ! command -v dotnet >/dev/null && [ -f ../shared/toolchains/dotnet.sh ]; then . ../shared/toolchains/dotnet.sh; fi;
 BIN := .venv/bin
