@@ -24,7 +24,8 @@ from mq9_broker.observe.metrics import Sources
 from mq9_broker.search.metrics import search_metrics
 from mq9_broker.search.process import SearchProcess
 from mq9_broker.shell.discovery import RegisteredAgents
-from mq9_broker.shell.shell import Shell, ShellOptions
+from mq9_broker.shell.shell import Shell
+from mq9_broker.shell.waking import ShellOptions
 from mq9_broker.storage import Storage
 from mq9_broker.store import FolderError, StoreUnavailableError
 from mq9_broker.transport import Listener, ListenerOptions

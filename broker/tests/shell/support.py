@@ -7,7 +7,8 @@ from typing import Any
 
 from mq9_broker.clock import ManualClock
 from mq9_broker.engine import Engine, EngineLimits
-from mq9_broker.shell.shell import Shell, ShellOptions
+from mq9_broker.shell.shell import Shell
+from mq9_broker.shell.waking import ShellOptions
 from mq9_broker.store import MemoryStore
 
 PREFIX = b"$mq9.AI."

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mq9_broker.shell.shell import ShellOptions
+from mq9_broker.shell.waking import ShellOptions
 
 from .support import Broker, Connection, fetch_body, ids, payloads
 

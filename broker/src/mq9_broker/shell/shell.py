@@ -19,7 +19,6 @@ import logging
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from operator import length_hint
 from time import perf_counter
 from typing import Final
@@ -30,8 +29,8 @@ from mq9_broker._generated import errors, limits
 from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgAck, MsgFetch
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.clock import Clock, ManualClock
-from mq9_broker.engine import Engine, FetchRead, Result
-from mq9_broker.engine.commands import LANE_NORMAL, Command, repeat_of
+from mq9_broker.engine import Engine, Result
+from mq9_broker.engine.commands import LANE_NORMAL, Command
 from mq9_broker.engine.effects import (
     AgentChanged,
     AgentRemoved,
@@ -57,6 +56,7 @@ from mq9_broker.shell.refusal import SUCCESS, RefusedError, code_of
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
 from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
+from mq9_broker.shell.waking import SHUTDOWN, ShellOptions, Waking, fetched_by
 from mq9_broker.store import StoreUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -65,8 +65,6 @@ _log = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 60.0
 # What failed because of the broker itself (its store, say) is tried again after that many seconds.
 _RETRY_S: Final = 1.0
-# Leased waiters asked in one call of the engine; few at first, because one message serves one of them.
-_MOST_AT_ONCE: Final = 64
 # FETCHes remembered with their command, and how long their bodies may be.
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
@@ -78,27 +76,9 @@ _TOO_MANY_HELD: Final = errors.unavailable(f"{_MOST_HELD} requests wait for this
 # How requests below no known subject are counted.
 _UNKNOWN_OPERATION: Final = "unknown"
 _STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
-_SHUTDOWN: Final = errors.unavailable("the broker is shutting down")
 
 
-@dataclass(frozen=True, slots=True)
-class ShellOptions:
-    """Bounds that the shell keeps.
-
-    Attributes:
-        max_waiting: FETCHes that may wait at one mailbox; 0 = unlimited.
-        max_waiting_of_client: FETCHes that may wait for one connection; 0 = unlimited.
-        max_waiting_in_all: FETCHes that may wait; 0 = unlimited.
-        max_reply: Bytes after which a page of DISCOVER ends.
-    """
-
-    max_waiting: int = 0
-    max_waiting_of_client: int = 0
-    max_waiting_in_all: int = 0
-    max_reply: int = limits.MAX_REPLY
-
-
-class Shell:
+class Shell(Waking):
     """Carries out requests below `$mq9.AI.`; the handler of every transport.
 
     Args:
@@ -193,7 +173,7 @@ class Shell:
         """Answer every waiting FETCH `unavailable`, and from now on every FETCH that would have to wait."""
         self._stopping = True
         for waiter in tuple(self._waiting):
-            self._end(waiter, _SHUTDOWN, "shutdown")
+            self._end(waiter, SHUTDOWN, "shutdown")
         self._send_answers()
 
     def close(self) -> None:
@@ -513,7 +493,7 @@ class Shell:
                 self._count_failure(chunk.commands[place], reply)
             waiter = chunk.fetches.get(place)
             if waiter is not None:
-                fetched = _fetched(effects)
+                fetched = fetched_by(effects)
                 if fetched is not None and not fetched.msg_ids:
                     self._wait(waiter, reply, fetched.next_msg_id, chunk.replies)
                     continue
@@ -613,111 +593,6 @@ class Shell:
 
     # FETCHes that wait.
 
-    def _wait(
-        self, waiter: Waiter, reply: bytes, next_msg_id: int, replies: list[tuple[bytes, bytes]]
-    ) -> None:
-        """Let a FETCH that found nothing wait, or answer it if it may not."""
-        command = waiter.command
-        if not command.max_wait_ms:
-            replies.append((waiter.reply_to, reply))
-            return
-        if self._stopping:
-            replies.append((waiter.reply_to, _SHUTDOWN))
-            return
-        if full := self._no_room_to_wait(waiter):
-            replies.append((waiter.reply_to, full))
-            return
-        if self._loop is None:
-            raise RuntimeError("Shell.start has not been called")
-        waiter.command = repeat_of(command, next_msg_id)
-        waiter.empty_reply = reply
-        self._waiting.add(waiter)
-        waiter.timer = self._loop.call_later(command.max_wait_ms / 1000, self._time_over, waiter)
-
-    def _no_room_to_wait(self, waiter: Waiter) -> bytes:
-        """Return the refusal of a FETCH that may not wait because too many do; b"" for none."""
-        options, address = self._options, waiter.command.address
-        if 0 < options.max_waiting <= self._waiting.size(address):
-            return errors.mailbox_full(address.decode(), f"{options.max_waiting} FETCHes wait already")
-        if 0 < options.max_waiting_of_client <= self._waiting.size_of(waiter.connection):
-            most = options.max_waiting_of_client
-            return errors.unavailable(f"{most} FETCHes of this connection wait already")
-        if 0 < options.max_waiting_in_all <= len(self._waiting):
-            return errors.unavailable(f"{options.max_waiting_in_all} FETCHes wait already")
-        return b""
-
-    def _time_over(self, waiter: Waiter) -> None:
-        self._end(waiter, waiter.empty_reply, "timeout")
-        self._send_answers()
-
-    def _end(self, waiter: Waiter, reply: bytes, how: str) -> None:
-        """Answer a FETCH that waited; `_send_answers` sends it."""
-        self._waiting.remove(waiter)
-        self.counters.fetches_answered[how] += 1
-        self._answers.setdefault(waiter.connection, []).append((waiter.reply_to, reply))
-
-    def _drop(self, waiter: Waiter) -> None:
-        """Forget a FETCH that waited for a client that went away."""
-        self._waiting.remove(waiter)
-        self.counters.fetches_answered["disconnected"] += 1
-
-    def _send_answers(self) -> None:
-        answers, self._answers = self._answers, {}
-        for connection, replies in answers.items():
-            self._send(connection, replies)
-
-    def _wake(self, now_ms: int, address: bytes, groups: set[str]) -> None:
-        """Give those who wait what is there: first all who take nothing away, then leases in order."""
-        answered: dict[MsgFetch, FetchRead] = {}
-        for waiter in self._waiting.open(address, groups):
-            command = waiter.command
-            if waiter.connection.is_closed:
-                self._drop(waiter)
-                continue
-            found = answered.get(command)
-            if found is None:
-                # Its group exists, it is no reset and takes no lease: it changes nothing.
-                try:
-                    found = self._engine.read_fetch(now_ms, command)
-                except Exception:
-                    found = FetchRead(self._internal_error("a waiting FETCH"), (), 0, 0)
-                answered[command] = found
-            if found.msg_ids and command.group_name:
-                self._batches.delivered(address, command.group_name, found.msg_ids)
-            if found.msg_ids or not found.incarnation:
-                self._end(waiter, found.reply, "messages")
-        self._wake_leased(now_ms, address, self._waiting.leased_groups(address, groups))
-
-    def _wake_leased(self, now_ms: int, address: bytes, groups: list[str]) -> None:
-        """Serve those who wait for a lease, each group in the order of waiting until one comes up empty."""
-        count = 1
-        while groups:
-            waiters: list[Waiter] = []
-            for group in groups:
-                for waiter in self._waiting.first_leased(address, group, count):
-                    # Who went away, or took the inbox back, gets no lease: the message would be hidden for
-                    # nobody.
-                    if waiter.connection.listens(waiter.reply_to):
-                        waiters.append(waiter)
-                    else:
-                        self._drop(waiter)
-            results = self._apply(now_ms, [waiter.command for waiter in waiters])
-            done: set[str] = set()
-            for waiter, (reply, effects) in zip(waiters, results, strict=True):
-                group = waiter.command.group_name
-                fetched = _fetched(effects)
-                if fetched is not None and not fetched.msg_ids:
-                    done.add(group)  # nothing is left for those behind either
-                    continue
-                if fetched is not None:
-                    self._remember(fetched)
-                self._end(waiter, reply, "messages")
-                self._take_in(effects)
-            groups = [
-                group for group in self._waiting.leased_groups(address, set(groups)) if group not in done
-            ]
-            count = min(count * 2, _MOST_AT_ONCE)
-
     def _try_again(self, letters: list[DeadLetter]) -> None:
         """Deliver dead letters a little later; a restart would find them in their outboxes too."""
         if self._loop is None:
@@ -744,13 +619,6 @@ class Shell:
 
 def _send_now(connection: Connection, replies: list[tuple[bytes, bytes]]) -> None:
     connection.send_replies(replies)
-
-
-def _fetched(effects: Sequence[Effect]) -> Fetched | None:
-    for effect in effects:
-        if isinstance(effect, Fetched):
-            return effect
-    return None
 
 
 def _new_address() -> str:
