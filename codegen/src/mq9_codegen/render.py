@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jinja2
@@ -81,6 +82,16 @@ def _match(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _match(parts[1:], pattern[1:])
 
 
+def _compiled_templates() -> jinja2.BytecodeCache | None:
+    """Where compiled templates are kept, beside this module's own compiled form; None where that can't be."""
+    folder = Path(__file__).parent / "__pycache__" / "templates"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return jinja2.FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
+
+
 class Renderer:
     """Renders the files of one target."""
 
@@ -91,6 +102,7 @@ class Renderer:
         self.environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader([target.folder, target.folder.parent]),
             undefined=jinja2.StrictUndefined,
+            bytecode_cache=_compiled_templates(),
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
@@ -197,8 +209,6 @@ class Renderer:
 
     @staticmethod
     def _shown(file: str) -> str:
-        from pathlib import Path  # noqa: PLC0415 - only on errors
-
         return shown_path(Path(file))
 
     # What templates can call. README.md, "What a template sees", is their documentation.
