@@ -250,7 +250,7 @@ func TestCallsWhileDisconnectedTimeOutWithoutBeingSentLater(t *testing.T) {
 	isError(t, err, mq9.ErrCancelled)
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		t.Skip("somebody else has taken the port")
+		t.Fatalf("listening again where the peer was: %v", err)
 	}
 	again := &peer{listener: listener, info: p.info, answer: func(string, string) (string, bool) { return `{"error":"","msg_id":0}`, true }}
 	go again.accept()
