@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from xml.etree import ElementTree
 
 import yaml
@@ -135,6 +135,7 @@ class Outcome:
     skipped: int
     seconds: float
     note: str = ""
+    processor_seconds: float = 0.0
 
 
 def count_junit(pattern: str, started: float) -> tuple[int, int, int]:
@@ -176,13 +177,15 @@ def run(stage: Stage, strict: bool) -> Outcome:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        try:
-            code = process.wait(stage.timeout)
-            note = "" if code == 0 else f"exit code {code}"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            code, note = process.wait(), f"ended after {stage.timeout} s"
+        late = Timer(stage.timeout, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
+        _, status, used = os.wait4(process.pid, 0)
+        late.cancel()
+        process.returncode = code = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - wall
+    note = "" if code == 0 else f"exit code {code}"
+    if code == -signal.SIGKILL and seconds >= stage.timeout:
+        note = f"ended after {stage.timeout} s"
     passed, failed, skipped = (
         count_junit(stage.junit, started) if stage.junit else (int(code == 0), int(code != 0), 0)
     )
@@ -192,7 +195,7 @@ def run(stage: Stage, strict: bool) -> Outcome:
         failed, note = 1, "nothing ran"
     if strict and skipped:
         failed, skipped, note = failed + skipped, 0, f"{skipped} NOT RUN"
-    return Outcome(stage, passed, failed, skipped, seconds, note)
+    return Outcome(stage, passed, failed, skipped, seconds, note, used.ru_utime + used.ru_stime)
 
 
 def show(outcome: Outcome) -> None:
@@ -200,7 +203,8 @@ def show(outcome: Outcome) -> None:
     verdict = "FAIL" if outcome.failed else ("ok" if outcome.passed else "----")
     print(
         f"{verdict:4} {outcome.stage.name:26} {outcome.passed:5} passed {outcome.failed:4} failed "
-        f"{outcome.skipped:4} skipped {outcome.seconds:7.1f} s  {outcome.note}",
+        f"{outcome.skipped:4} skipped {outcome.seconds:7.1f} s "
+        f"({outcome.processor_seconds:.0f} of a core)  {outcome.note}",
         flush=True,
     )
     log = REPORTS / f"{outcome.stage.name}.log"
