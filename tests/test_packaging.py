@@ -82,6 +82,13 @@ def test_the_executable_says_its_version(executable: Path) -> None:
     assert re.match(r"mq9-broker 1\.\d+\.\d+ \(protocol 1\.0, ", done.stdout)
 
 
+@pytest.mark.timeout(120)
+def test_the_executable_can_trace(executable: Path) -> None:
+    command = [executable, "config", "check", "--trace-endpoint", "http://127.0.0.1:4318/v1/traces"]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_container_recipe_is_clean() -> None:
     done = subprocess.run(
         [BIN / "hadolint", PACKAGING / "Dockerfile"], capture_output=True, text=True, check=False

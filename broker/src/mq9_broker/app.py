@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,6 +32,11 @@ from mq9_broker.store import FolderError, StoreUnavailableError
 from mq9_broker.transport import Listener, ListenerOptions
 from mq9_broker.transport.tls import TlsError, TlsOptions, load_context
 from mq9_broker.version import __version__
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+    from mq9_broker.observe.traces import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +66,7 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         tls = _tls_options(config)  # first: a mistake here shall leave no store open
+        self._tracing = _tracing(config)
         try:
             self._storage = Storage(config.data, config.fsync, config.reserve)
         except FolderError as error:
@@ -100,7 +107,7 @@ class App:
         )
         self._passwords = PasswordChecker()
         self._listener = Listener(
-            self._shell,
+            self._shell if self._tracing is None else self._tracing.traced(self._shell),
             ListenerOptions(
                 server_name=config.server_name,
                 max_payload=config.max_payload,
@@ -194,6 +201,8 @@ class App:
         self._shell.close()
         await self.search.wait_closed()
         await self._storage.close()
+        if self._tracing is not None:
+            await self._tracing.close()
 
     def _routes(self, address: Address) -> dict[str, dict[str, Route]]:
         options = AdminOptions(address.host, self.config.admin_token, self.config.show_addresses)
@@ -218,8 +227,13 @@ class App:
             subscriptions=listener.subscription_count,
             agents=lambda: shell.agent_count,
             store_bytes=lambda: disk.size() if disk is not None else None,
-            more=lambda: search_metrics(self.search),
+            more=self._more_metrics,
         )
+
+    def _more_metrics(self) -> Iterator["Metric"]:
+        yield from search_metrics(self.search)
+        if self._tracing is not None:
+            yield from self._tracing.metrics()
 
     async def _healthz(self, _: HttpRequest) -> HttpResponse:
         return HttpResponse(200, {"status": "ok", "version": __version__})
@@ -249,6 +263,19 @@ def _tls_options(config: Config) -> TlsOptions | None:
     except TlsError as error:
         raise StartError(str(error)) from None
     return TlsOptions(context, config.tls_required, config.tls_handshake)  # type: ignore[arg-type]
+
+
+def _tracing(config: Config) -> "Tracing | None":
+    """What makes traces; None, and nothing of it is loaded, where none are wanted."""
+    if config.trace_endpoint is None:
+        return None
+    try:
+        from mq9_broker.observe.traces import TraceOptions, Tracing  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        why = f"--trace-endpoint needs {error.name}, which is not installed: pip install 'mq9-broker[otel]'"
+        raise StartError(why) from None
+    options = TraceOptions(config.trace_ratio, config.show_addresses, config.max_message)
+    return Tracing(config.trace_endpoint, config.server_name, options)
 
 
 def _cannot_listen(option: str, address: Address, error: OSError) -> StartError:
@@ -324,6 +351,7 @@ def check(config: Config) -> None:
         StartError: it cannot; the message says why.
     """
     _tls_options(config)
+    _tracing(config)
 
 
 def run(config: Config, read_config: Callable[[], Config] | None = None) -> int:

@@ -146,6 +146,21 @@ def _read_embedder(text: str) -> str:
     return text
 
 
+def _read_trace_endpoint(text: str) -> str | None:
+    if text == "off":
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not text.isprintable():
+        raise ValueError(f"expected a URL such as http://127.0.0.1:4318/v1/traces, or off, got {text!r}")
+    return text
+
+
+def _read_share(text: str) -> float:
+    if not re.fullmatch(r"[0-9](\.[0-9]{1,9})?", text, re.ASCII) or float(text) > 1:
+        raise ValueError(f"expected a share from 0 to 1, such as 0.01, got {text!r}")
+    return float(text)
+
+
 def _read_log_levels(text: str) -> str:
     logs.parse_levels(text)
     return text
@@ -375,6 +390,22 @@ class Config:
         "Search", _integer(1, 2048), SearchSettings().batch, "texts of one request to it"
     )
 
+    trace_endpoint: str | None = _option(
+        "Traces",
+        Kind(_read_trace_endpoint, "URL|off"),
+        None,
+        "where OpenTelemetry traces of requests go, by OTLP over HTTP, such as "
+        "http://127.0.0.1:4318/v1/traces; needs the package's extra: pip install 'mq9-broker[otel]'",
+        "off",
+    )
+    trace_ratio: float = _option(
+        "Traces",
+        Kind(_read_share, "SHARE", lambda value: f"{value:.9f}".rstrip("0").rstrip(".")),
+        1.0,
+        "share of the requests without a trace context that are traced; one with a traceparent header is "
+        "traced if its sender's span is",
+    )
+
     shutdown_grace: float = _option(
         "Process",
         _seconds(0, 3600),
@@ -403,7 +434,8 @@ class Config:
         "Process",
         _FLAG,
         False,
-        "show mailboxes by their addresses on the admin pages, not by a hash: an address is a key",
+        "show mailboxes by their addresses on the admin pages and in traces, not by a hash: an address is "
+        "a key",
     )
     test_clock: bool = _option(
         "Process",

@@ -63,6 +63,8 @@ def test_every_option_has_flag_variable_and_key(tmp_path: Path) -> None:
         "tls_map": "true",
         "tls_required": "false",
         "tls_handshake": "auto",
+        "trace_endpoint": "https://collector.example/v1/traces",
+        "trace_ratio": "0.5",
     }
     # What some options need beside them.
     needed = {
