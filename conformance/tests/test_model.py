@@ -95,7 +95,7 @@ def test_planted_bugs_are_found(plant: Any, monkeypatch: pytest.MonkeyPatch, tmp
         database=None,
         deadline=None,
         suppress_health_check=NO_CHECKS,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],  # `shortest` leaves out steps in a tenth of the time
     )
     found = find(sequences(), lambda steps: compare(SPEC, steps) is not None, settings=options)
     steps = shortest(SPEC, found)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import fork_server
 from .adapter import AdapterConfig, AdapterProcess
 from .brokers import BROKER_COMMAND, Broker, ReferenceBroker
+from .fork_server import ForkServer
 from .player import Player, Stage
 from .results import CallFailed, Failure, HarnessError
 from .scenario import Scenario
@@ -38,6 +40,7 @@ class RunOptions:
     external: Broker | None = None
     broker_command: list[str] = field(default_factory=lambda: list(BROKER_COMMAND))
     broker_environment: Mapping[str, str] = field(default_factory=dict)
+    fork_server: ForkServer | None = None
     raw: bool = True
     stop_at_failure: bool = False
     progress: Progress | None = None
@@ -151,6 +154,7 @@ class Worker:
             store=str(settings.get("store", "memory")),
             options=settings.get("options") or {},
             environment=self._options.broker_environment,
+            fork_server=self._options.fork_server,
         )
         await broker.start()
         return broker
@@ -209,8 +213,19 @@ async def run(
         finally:
             report.problems += await worker.close()
 
+    # A mutant has to be in place before the broker is loaded, so such a broker can't be forked.
+    if (
+        fork_server.available()
+        and options.broker_command == BROKER_COMMAND
+        and not options.broker_environment
+    ):
+        options.fork_server = ForkServer()
     count = max(1, min(options.workers, len(tasks)))
-    await asyncio.gather(*(work() for _ in range(count)))
+    try:
+        await asyncio.gather(*(work() for _ in range(count)))
+    finally:
+        if options.fork_server is not None:
+            await options.fork_server.close()
     report.results.sort(key=lambda result: (result.scenario.name, result.column))
     report.seconds = time.monotonic() - began
     report.conclude(options.known, all_scenarios)

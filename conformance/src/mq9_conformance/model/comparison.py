@@ -184,33 +184,41 @@ def compare(spec: Spec, steps: Sequence[Step]) -> Difference | None:
 
 
 def shortest(spec: Spec, steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Leaves out every step without which the two sides still differ."""
+    """Leaves out every step without which the two sides still differ: many at once first, then one by one."""
     difference = compare(spec, steps)
-    left = list(difference.steps) if difference is not None else list(steps)
-    position = len(left) - 1
-    while difference is not None and position >= 0:
-        fewer = _without(left, position)
-        found = compare(spec, fewer) if fewer is not None else None
-        if found is not None:
-            left = list(found.steps)
-            position = len(left)
-        position -= 1
-    return tuple(left)
+    if difference is None:
+        return tuple(steps)
+    left = list(difference.steps)
+    size = max(1, len(left) // 2)
+    while True:
+        is_shorter, position = False, len(left)
+        while position > 0:
+            first = max(0, position - size)
+            found = compare(spec, _without(left, range(first, position)))
+            if found is not None:
+                left, is_shorter = list(found.steps), True
+            position = min(first, len(left))
+        if size == 1 and not is_shorter:
+            return tuple(left)
+        size = max(1, size // 2)
 
 
-def _without(steps: Sequence[Step], position: int) -> list[Step] | None:
-    """The steps without one of them; None if a later step names the lease of that one."""
-    rest = list(steps[:position])
-    number = sum(step.method == "fetch" for step in rest)
-    was_fetch = steps[position].method == "fetch"
-    for step in steps[position + 1 :]:
-        lease = step.arguments.get("lease")
-        if was_fetch and lease is not None:
-            if lease == number:
-                return None
-            rest.append(Step(step.method, {**step.arguments, "lease": lease - (lease > number)}))
-        else:
-            rest.append(step)
+def _without(steps: Sequence[Step], positions: range) -> list[Step]:
+    """The steps without some of them, and without those that name a lease of theirs."""
+    rest: list[Step] = []
+    numbers: dict[int, int] = {}  # of each FETCH: before, now
+    before = 0
+    for position, step in enumerate(steps):
+        is_fetch = step.method == "fetch"
+        if position not in positions:
+            if is_fetch:
+                numbers[before] = len(numbers)
+            lease = step.arguments.get("lease")
+            if lease is None:
+                rest.append(step)
+            elif lease in numbers:
+                rest.append(Step(step.method, {**step.arguments, "lease": numbers[lease]}))
+        before += is_fetch
     return rest
 
 
