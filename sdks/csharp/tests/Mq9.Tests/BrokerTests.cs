@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using NATS.Client.Core;
@@ -87,6 +88,40 @@ public sealed class BrokerTests
         await EventuallyAsync(() => client.MailboxCreateAsync("a.b"));
         await client.SendAsync("a.b", "after");
         Assert.Equal("after", await seen.Task.WaitAsync(Patience));
+        // While there is a broker that answers its ACK.
+        await consumer.StopAsync();
+    }
+
+    [Fact]
+    public async Task CallsThatMeetABreakingConnectionDoNotWaitForTheirTimeout()
+    {
+        Broker broker = await Broker.StartAsync();
+        int port = new Uri(broker.Url).Port;
+        await using Mq9Client client = await broker.ConnectAsync();
+        using CancellationTokenSource enough = new();
+        ConcurrentBag<ErrorKind> kinds = [];
+        Task[] callers = [.. Enumerable.Range(0, 8).Select(_ => Task.Run(async () =>
+        {
+            while (!enough.IsCancellationRequested)
+            {
+                try
+                {
+                    await client.MailboxCreateAsync();
+                    await Task.Delay(1);
+                }
+                catch (Mq9Exception error)
+                {
+                    kinds.Add(error.Kind);
+                }
+            }
+        }))];
+        await EventuallyAsync(() => client.MailboxCreateAsync());
+        await broker.DisposeAsync();
+        await using Broker again = await Broker.StartAsync(port);
+        await EventuallyAsync(() => client.MailboxCreateAsync());
+        await enough.CancelAsync();
+        await Task.WhenAll(callers).WaitAsync(Patience);
+        Assert.Equal([ErrorKind.ConnectionClosed], kinds.Distinct());
     }
 
     [Fact]
