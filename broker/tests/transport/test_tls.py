@@ -97,9 +97,13 @@ async def test_info_says_nothing_of_tls_without_it() -> None:
 
 async def test_many_clients_at_once(authority: CertificateAuthority, server: Certificate) -> None:
     context = client_context(authority)
-    async with serving(tls=options(server)) as served:
+    # All share one loop with the listener: a busy machine takes longer than a client's usual patience.
+    async with serving(ListenerOptions(auth_timeout=60), tls=options(server)) as served:
         clients = await asyncio.gather(
-            *(nats.connect(served.url, tls=context, allow_reconnect=False) for _ in range(60))
+            *(
+                nats.connect(served.url, tls=context, allow_reconnect=False, connect_timeout=60)
+                for _ in range(60)
+            )
         )
         replies = await asyncio.gather(
             *(client.request("$mq9.AI.X", b"%d" % n, timeout=30) for n, client in enumerate(clients))
