@@ -131,16 +131,21 @@ async def test_a_fetch_that_waits_is_answered_when_its_message_is_on_disk(store:
     broker.commit.close()
 
 
-async def test_a_failed_sync_is_unavailable_and_nothing_is_answered_until_recovery(store: SlowStore) -> None:
+async def test_after_a_failed_sync_nobody_is_told_that_nothing_was_done(store: SlowStore) -> None:
+    """`unavailable` would say so, and let clients try again what is perhaps in the log."""
     broker = CommittingBroker(store)
     client = broker.connection()
     store.error = "the disk is broken"
     store.may_sync.release()
     (create,) = broker.send_requests(client, ("MAILBOX.CREATE", {"name": "box"}))
-    assert (await client.reply(create))["code"] == "unavailable"
+    failed = await client.reply(create)
+    assert failed["code"] == "internal"
+    assert failed["error"] == (
+        "internal error: the disk did not take what was written; whether this was carried out is not known"
+    )
     (send,) = broker.send_requests(client, ("MSG.SEND.box", b"x"))
     store.may_sync.release()
-    assert (await client.reply(send))["code"] == "unavailable"
+    assert (await client.reply(send))["code"] == "unavailable", "this one was refused before"
     store.error = ""
     store.may_sync.release(10)
     assert store.recover()

@@ -14,12 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from mq9_broker._generated import errors
+from mq9_broker.shell.refusal import SUCCESS
 from mq9_broker.shell.waiting import Connection
 from mq9_broker.store import StoreUnavailableError
 
 _log = logging.getLogger(__name__)
 
 Replies = list[tuple[bytes, bytes]]
+
+# Answers after a failed sync: to what must not pass for "nothing was done", and to what was refused anyway.
+_NOT_KNOWN: Final = errors.internal(
+    "the disk did not take what was written; whether this was carried out is not known"
+)
+_NOTHING_DONE: Final = errors.unavailable("the disk did not take what was written")
 
 #: Bytes of replies held; beyond them nothing else is done until the disk has caught up.
 MOST_HELD: Final = 32 * 2**20
@@ -122,11 +129,14 @@ class GroupCommit:
 
 
 def _release(group: dict[Connection, Replies], failure: str | None) -> None:
-    if failure is not None and group:
-        _log.error("the disk did not take what was written, which is answered `unavailable`: %s", failure)
-    for connection, replies in group.items():
-        if failure is not None:
-            unavailable = errors.unavailable("the disk failed, and whether this was carried out is not known")
-            connection.send_replies([(reply_to, unavailable) for reply_to, _ in replies])
-        else:
+    if failure is None:
+        for connection, replies in group.items():
             connection.send_replies(replies)
+        return
+    if group:
+        _log.error("the disk did not take what was written, so nobody is told that it was: %s", failure)
+    for connection, replies in group.items():
+        # What was refused has done nothing and may be tried again; the rest is perhaps in the log.
+        connection.send_replies(
+            [(to, _NOT_KNOWN if reply.startswith(SUCCESS) else _NOTHING_DONE) for to, reply in replies]
+        )
