@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mq9_broker.auth import Access, Permissions, User
 from mq9_broker.auth.access import PermissionLists
+from mq9_broker.auth.naming import forbidden
 from mq9_broker.auth.passwords import hash_password
 from mq9_broker.auth.permissions import covers, overlap
 
@@ -87,6 +88,54 @@ async def test_a_forbidden_request_without_reply_subject() -> None:
         got = await client.ask(b"PUB $mq9.AI.MSG.SEND.a 0\r\n\r\n")
         assert got == b"""-ERR 'Permissions Violation for Publish to "$mq9.AI.MSG.SEND.a"'\r\n"""
         assert served.handler.requests == []
+
+
+MAKER = PermissionLists(publish_allow=("$mq9.AI.MAILBOX.CREATE",))
+TEAM_MAKER = PermissionLists(publish_allow=("$mq9.AI.MAILBOX.CREATE", "$mq9.AI.*.*.team.>"))
+
+
+@pytest.mark.parametrize(
+    ("body", "maker", "team", "root"),
+    [
+        ("", "", "", ""),
+        ("{}", "", "", ""),
+        ('{"name":""}', "", "", ""),
+        ('{"name":null,"dead_letter":null}', "", "", ""),
+        ('{"name":"team.a"}', "MAILBOX.CREATE.team.a", "", ""),
+        ('{"name":"team.a","dead_letter":"team.dead"}', "MAILBOX.CREATE.team.a", "", ""),
+        ('{"name":"teams.a"}', "MAILBOX.CREATE.teams.a", "MAILBOX.CREATE.teams.a", ""),
+        ('{"dead_letter":"other"}', "MSG.SEND.other", "MSG.SEND.other", ""),
+        ('{"name":"team.a","dead_letter":"other"}', "MAILBOX.CREATE.team.a", "MSG.SEND.other", ""),
+        ('{"name":"other","name":"team.a"}', "MAILBOX.CREATE.team.a", "", ""),
+        ('{"name":"team.a","name":"\\u006fther"}', "MAILBOX.CREATE.other", "MAILBOX.CREATE.other", ""),
+        ('{"name":"team.*"}', "MAILBOX.CREATE.team.*", "", ""),
+        # The handler says what is wrong with these.
+        ('{"name":["other"]}', "", "", ""),
+        ('{"name":"other"', "", "", ""),
+        ('["other"]', "", "", ""),
+        ("[" * 10_000, "", "", ""),
+    ],
+)
+def test_who_creates_may_name_only_what_he_has_permission_for(
+    body: str, maker: str, team: str, root: str
+) -> None:
+    for lists, expected in ((MAKER, maker), (TEAM_MAKER, team), (PermissionLists(), root)):
+        user = Permissions(lists.publish_allow, lists.publish_deny)
+        found = forbidden(user, b"$mq9.AI.MAILBOX.CREATE", body.encode())
+        assert found == (f"$mq9.AI.{expected}" if expected else "")
+
+
+async def test_a_name_without_permission_is_answered() -> None:
+    async with serving(access=access(maker=MAKER)) as served:
+        client = await served.client(greeting("maker"))
+        body = b'{"name":"a"}'
+        got = await client.ask(
+            b"SUB in.1 7\r\nPUB $mq9.AI.MAILBOX.CREATE in.1 %d\r\n%b\r\n" % (len(body), body)
+        )
+        assert b'"unauthorized: no permission for $mq9.AI.MAILBOX.CREATE.a","code":"unauthorized"' in got
+        assert served.handler.requests == []
+        got = await client.ask(b"PUB $mq9.AI.MAILBOX.CREATE in.1 2\r\n{}\r\n")
+        assert got == b"MSG in.1 7 4\r\n<{}>\r\n"
 
 
 async def test_a_client_library_gets_the_code() -> None:

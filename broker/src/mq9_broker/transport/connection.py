@@ -10,6 +10,7 @@ import msgspec
 from mq9_broker._generated import errors
 from mq9_broker.auth import Identity, Permissions
 from mq9_broker.auth.identity import STANDARD
+from mq9_broker.auth.naming import forbidden
 from mq9_broker.transport.admission import (
     AUTHENTICATION_EXPIRED,
     AUTHENTICATION_REVOKED,
@@ -243,17 +244,17 @@ class Connection(Outgoing, asyncio.Protocol):
 
     def _permitted(self, requests: list[Request], permissions: Permissions) -> list[Request]:
         """Answer the requests that the client may not make, and return the others."""
-        permitted = [request for request in requests if permissions.may_publish(request[0])]
-        if len(permitted) < len(requests):
-            for subject, reply, _, _ in requests:
-                if permissions.may_publish(subject):
-                    continue
-                text = subject.decode(errors="backslashreplace")
-                if reply is None:
-                    self._error(PUBLISH_FORBIDDEN % text)
-                else:
-                    why = errors.unauthorized(f"no permission for {text}")
-                    self._route(Publish(reply, None, None, why))
+        permitted = []
+        for request in requests:
+            subject, reply, _, payload = request
+            lacking = forbidden(permissions, subject, payload)
+            if not lacking:
+                permitted.append(request)
+            elif reply is None:
+                self._error(PUBLISH_FORBIDDEN % lacking)
+            else:
+                why = errors.unauthorized(f"no permission for {lacking}")
+                self._route(Publish(reply, None, None, why))
         return permitted
 
     def _defer(self, events: list[Event]) -> None:
