@@ -141,10 +141,16 @@ def test_vectors_of_eight_bits_say_what_the_exact_ones_say() -> None:
     for row, vector in enumerate(exact):
         column.put(2 * row, PackedVector.from_bytes(PackedVector(vector).to_bytes()))
     found = column.compare(PackedVector(exact[0]), 2 * len(exact))
-    assert np.isnan(found[1::2]).all()
+    missing = column.missing(2 * len(exact), column.age)
+    assert missing is not None
+    assert missing.tolist() == [False, True] * len(exact)
+    assert not found[1::2].any()
     np.testing.assert_allclose(found[::2], exact @ exact[0], atol=0.02)
     column.remove(0)
-    assert np.isnan(column.compare(PackedVector(exact[0]), 1)).all()
+    assert not column.compare(PackedVector(exact[0]), 1).any()
+    missing = column.missing(1, column.age)
+    assert missing is not None
+    assert missing.all()
 
 
 def test_the_same_text_has_the_same_vector_alone_and_among_others() -> None:

@@ -1,44 +1,55 @@
 """What was made of bodies before, kept beside the store: the next start need not make it again.
 
-Nothing here is needed: a file that is missing, damaged or of another format is made anew.
+Everything is found by the digest of what it was made of, and carries a checksum, so what is here can be
+missing but not out of date. A file that is damaged or of another format is made anew.
 """
 
 from __future__ import annotations
 
 import logging
 import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-import msgspec
+import numpy as np
 
+from mq9_broker.search.keywords import Impacts
 from mq9_broker.search.vectors import PackedVector
 
 _log = logging.getLogger(__name__)
 
 # Changes when words, fields or texts of vectors are made in another way.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _WRITES_TOGETHER: Final = 1_000
+# Digests of one question to the database.
+_ASKED_TOGETHER: Final = 250
 
-Impacts = list[tuple[str, float]]
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Impacts).decode
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS entries (
+    digest BLOB UNIQUE, text BLOB, words TEXT, impacts BLOB, fast BLOB, checksum INTEGER);
+CREATE TABLE IF NOT EXISTS vectors (
+    embedder TEXT, digest BLOB, vector BLOB, checksum INTEGER, UNIQUE (embedder, digest));
+"""
 
 
 class Entry(NamedTuple):
     """What is known of a body.
 
     Attributes:
+        text: The digest of the texts that its vector is made of.
         impacts: Its words, each with what it says about it.
         fast: Its vector by the fast embedder.
     """
 
+    text: bytes
     impacts: Impacts
     fast: PackedVector
 
 
 class Cache:
-    """Entries and vectors by the digest of a body.
+    """Entries by the digest of a body, vectors by the digest of texts.
 
     Args:
         file: The database; None keeps nothing.
@@ -46,61 +57,83 @@ class Cache:
     """
 
     def __init__(self, file: Path | None, fast: str) -> None:
+        self._file = file
+        self._fast = fast
         self._database: sqlite3.Connection | None = None
         self._writes = 0
-        if file is None:
-            return
-        try:
-            self._database = _open(file, fast)
-        except (sqlite3.Error, OSError) as error:
-            _log.warning("%s is made anew: %s", file, error)
-            try:
-                for suffix in ("", "-wal", "-shm"):
-                    file.with_name(file.name + suffix).unlink(missing_ok=True)
-                self._database = _open(file, fast)
-            except (sqlite3.Error, OSError):
-                _log.exception("search index is not kept on disk")
+        if file is not None:
+            self._open_or_make(file)
 
-    def entry(self, digest: bytes) -> Entry | None:
-        """Return what is known of a body."""
-        found = self._one("SELECT impacts, fast FROM entries WHERE digest = ?", (digest,))
-        return Entry(_decode(found[0]), PackedVector.from_bytes(found[1])) if found is not None else None
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept."""
+        return self._database is not None
 
-    def vector(self, digest: bytes, embedder: str) -> PackedVector | None:
-        """Return a body's vector by an embedder."""
-        found = self._one("SELECT vector FROM vectors WHERE digest = ? AND embedder = ?", (digest, embedder))
-        return PackedVector.from_bytes(found[0]) if found is not None else None
+    def entries(self, digests: Sequence[bytes]) -> dict[bytes, Entry]:
+        """Return what is known of some bodies."""
+        found: dict[bytes, Entry] = {}
+        for digest, text, words, impacts, fast, checksum in self._some(
+            "SELECT digest, text, words, impacts, fast, checksum FROM entries WHERE digest IN ({})", digests
+        ):
+            if _checksum(digest, text, words.encode(), impacts, fast) == checksum:
+                found[digest] = Entry(
+                    text,
+                    Impacts(words.split("\n") if words else [], np.frombuffer(impacts, np.float32)),
+                    PackedVector.from_bytes(fast),
+                )
+        return found
+
+    def vectors(self, digests: Sequence[bytes], embedder: str) -> dict[bytes, PackedVector]:
+        """Return the vectors of some texts by an embedder."""
+        return {
+            digest: PackedVector.from_bytes(vector)
+            for digest, vector, checksum in self._some(
+                "SELECT digest, vector, checksum FROM vectors WHERE digest IN ({}) AND embedder = ?",
+                digests,
+                embedder,
+            )
+            if _checksum(digest, vector) == checksum
+        }
 
     def embedders(self) -> list[str]:
         """Return the identities of all embedders there are vectors of."""
-        if self._database is None:
-            return []
-        return [row[0] for row in self._database.execute("SELECT DISTINCT embedder FROM vectors")]
+        return [row[0] for row in self._rows("SELECT DISTINCT embedder FROM vectors")]
 
-    def put_entry(self, digest: bytes, entry: Entry) -> None:
-        """Keep what is known of a body."""
+    def put_entries(self, entries: Iterable[tuple[bytes, Entry]]) -> None:
+        """Keep what is known of some bodies."""
         self._write(
-            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
-            (digest, _encode(entry.impacts), entry.fast.to_bytes()),
+            "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)",
+            (_entry_row(digest, entry) for digest, entry in entries),
         )
 
-    def put_vector(self, digest: bytes, embedder: str, vector: PackedVector) -> None:
-        """Keep a body's vector."""
-        self._write("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (embedder, digest, vector.to_bytes()))
+    def put_vectors(self, embedder: str, vectors: Iterable[tuple[bytes, PackedVector]]) -> None:
+        """Keep the vectors of some texts."""
+        self._write(
+            "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)",
+            (
+                (embedder, digest, data, _checksum(digest, data))
+                for digest, data in ((digest, vector.to_bytes()) for digest, vector in vectors)
+            ),
+        )
 
-    def keep_only(self, digests: set[bytes]) -> None:
-        """Forget bodies that are registered no more."""
-        if self._database is None:
-            return
-        for table in ("entries", "vectors"):
-            known = {row[0] for row in self._database.execute(f"SELECT digest FROM {table}")}  # noqa: S608
-            for digest in known - digests:
-                self._write(f"DELETE FROM {table} WHERE digest = ?", (digest,))  # noqa: S608
+    def keep_only(self, bodies: set[bytes], texts: set[bytes]) -> None:
+        """Forget what belongs to no body and no texts any more."""
+        for table, kept in (("entries", bodies), ("vectors", texts)):
+            known = {row[0] for row in self._rows(f"SELECT digest FROM {table}")}  # noqa: S608
+            self._write(
+                f"DELETE FROM {table} WHERE digest = ?",  # noqa: S608
+                ((digest,) for digest in known - kept),
+            )
         self.commit()
 
     def keep_only_embedder(self, embedder: str) -> None:
         """Forget the vectors of all other embedders."""
-        self._write("DELETE FROM vectors WHERE embedder <> ?", (embedder,))
+        self._write("DELETE FROM vectors WHERE embedder <> ?", [(embedder,)])
+        self.commit()
+
+    def forget_embedder(self, embedder: str) -> None:
+        """Forget the vectors of an embedder."""
+        self._write("DELETE FROM vectors WHERE embedder = ?", [(embedder,)])
         self.commit()
 
     def commit(self) -> None:
@@ -119,31 +152,72 @@ class Cache:
             self._database.close()
             self._database = None
 
-    def _one(self, query: str, values: tuple[object, ...]) -> tuple[bytes, ...] | None:
-        if self._database is None:
-            return None
-        try:
-            found: tuple[bytes, ...] | None = self._database.execute(query, values).fetchone()
-        except sqlite3.Error as error:
-            self._give_up(error)
-            return None
+    def _some(self, query: str, digests: Sequence[bytes], *more: object) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = []
+        for start in range(0, len(digests), _ASKED_TOGETHER):
+            some = digests[start : start + _ASKED_TOGETHER]
+            found += self._rows(query.format(",".join("?" * len(some))), *some, *more)
         return found
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        if self._database is None:
+            return []
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._give_up(error)
+            return []
+
+    def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         if self._database is None:
             return
         try:
-            self._database.execute(statement, values)
+            self._writes += max(self._database.executemany(statement, rows).rowcount, 0)
         except sqlite3.Error as error:
             self._give_up(error)
             return
-        self._writes += 1
         if self._writes >= _WRITES_TOGETHER:
             self.commit()
 
+    def _open_or_make(self, file: Path) -> None:
+        try:
+            self._database = _open(file, self._fast)
+        except (sqlite3.Error, OSError) as error:
+            _log.warning("%s is made anew: %s", file, error)
+            self._make_anew(file)
+
+    def _make_anew(self, file: Path) -> None:
+        try:
+            for suffix in ("", "-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+            self._database = _open(file, self._fast)
+        except (sqlite3.Error, OSError):
+            _log.exception("search index is not kept on disk")
+
     def _give_up(self, error: sqlite3.Error) -> None:
-        _log.warning("search index is kept on disk no more, and made anew at the next start: %s", error)
-        self._database = None
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        self._writes = 0
+        if self._file is not None and not isinstance(error, sqlite3.OperationalError):
+            _log.warning("%s is made anew: %s", self._file, error)
+            self._make_anew(self._file)
+        else:
+            _log.warning("search index is kept on disk no more until the next start: %s", error)
+
+
+def _entry_row(digest: bytes, entry: Entry) -> tuple[object, ...]:
+    words = "\n".join(entry.impacts.words)
+    impacts, fast = entry.impacts.impacts.tobytes(), entry.fast.to_bytes()
+    checksum = _checksum(digest, entry.text, words.encode(), impacts, fast)
+    return digest, entry.text, words, impacts, fast, checksum
+
+
+def _checksum(*parts: bytes) -> int:
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    return found
 
 
 def _open(file: Path, fast: str) -> sqlite3.Connection:
@@ -157,10 +231,6 @@ def _open(file: Path, fast: str) -> sqlite3.Connection:
             "DROP TABLE IF EXISTS entries; DROP TABLE IF EXISTS vectors; DELETE FROM format;"
         )
         database.execute("INSERT INTO format VALUES (?, ?)", (_FORMAT, fast))
-    database.executescript(
-        "CREATE TABLE IF NOT EXISTS entries (digest BLOB PRIMARY KEY, impacts BLOB, fast BLOB) WITHOUT ROWID;"
-        "CREATE TABLE IF NOT EXISTS vectors (embedder TEXT, digest BLOB, vector BLOB,"
-        " PRIMARY KEY (embedder, digest)) WITHOUT ROWID;"
-    )
+    database.executescript(_TABLES)
     database.commit()
     return database

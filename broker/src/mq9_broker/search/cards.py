@@ -38,6 +38,11 @@ class Card(NamedTuple):
     skills: str
     rest: str
 
+    @property
+    def everything(self) -> str:
+        """All that vectors are made of."""
+        return ". ".join(part for part in (self.head, self.skills, self.rest) if part)
+
 
 def read_card(body: bytes) -> Card:
     """Sort the strings of a body, names of members left out.

@@ -22,6 +22,8 @@ _MOST_TEXT: Final = 2_000
 # Syllables of one name in pinyin, and letters: shorter ones are taken for other words too often.
 _MOST_SYLLABLES: Final = 5
 _LEAST_LETTERS: Final = 5
+# Words whose entry is remembered: a look-up costs more than the division into words.
+_MOST_KNOWN: Final = 20_000
 
 _NO_SENSE: Final = re.compile(
     r"^(CL:|variant|old variant|abbr|also |see |used in|surname|erhua|\(?archaic|Japanese variant|Taiwan pr)"
@@ -38,13 +40,17 @@ def has_chinese(text: str) -> bool:
 
 def gloss(text: str) -> str:
     """Return a text with its Chinese words replaced by what they mean in English."""
-    found: list[str] = []
-    for surface, _, senses in _look_up(text[:_MOST_TEXT]):
+    return UNSPACED.sub(_gloss_of_run, text[:_MOST_TEXT])
+
+
+def _gloss_of_run(run: re.Match[str]) -> str:
+    found = [" "]
+    for surface, _, senses in _look_up(run.group()):
         if UNSPACED.fullmatch(surface) is None:
             found.append(surface)
         else:
             found += senses
-    return " ".join(found)
+    return " ".join((*found, " "))
 
 
 def words(text: str) -> str:
@@ -78,18 +84,30 @@ def _tokenizer() -> lindera.Tokenizer:
     return lindera.Tokenizer(lindera.load_dictionary("embedded://cc-cedict"), mode="normal")
 
 
+# What the dictionary says of a word: its syllables and its senses.
+_Known = tuple[list[str], tuple[str, ...]]
+_known: dict[tuple[str, int], _Known] = {}
+
+
 def _look_up(text: str) -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
     """The words of a text, each with its syllables and its senses."""
     for token in _tokenizer().tokenize(text):
-        details = token.details
-        if details is None or len(details) <= 7:
-            yield token.surface, [], ()
-            continue
-        sounds = [_NOT_A_LETTER.sub("", sound.lower()) for sound in details[4].split()]
-        yield token.surface, sounds, _senses(",".join(details[7:]))
+        key = (token.surface, token.word_id)
+        known = _known.get(key)
+        if known is None:
+            if len(_known) >= _MOST_KNOWN:
+                _known.clear()
+            known = _known[key] = _details(token.details)
+        yield key[0], *known
 
 
-@functools.lru_cache(maxsize=20_000)
+def _details(details: list[str] | None) -> _Known:
+    if details is None or len(details) <= 7:
+        return [], ()
+    sounds = [_NOT_A_LETTER.sub("", sound.lower()) for sound in details[4].split()]
+    return sounds, _senses(",".join(details[7:]))
+
+
 def _senses(definition: str) -> tuple[str, ...]:
     found: list[str] = []
     for sense in definition.split("/"):

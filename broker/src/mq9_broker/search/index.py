@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mq9_broker.search.cache import Cache, Entry, Impacts
+from mq9_broker.search.cache import Cache, Entry
 from mq9_broker.search.cards import Card, read_card
 from mq9_broker.search.chinese import gloss, has_chinese, pinyin
 from mq9_broker.search.chinese import words as split_words
@@ -31,9 +31,10 @@ from mq9_broker.search.embedders import (
     normalized,
 )
 from mq9_broker.search.interface import CursorError, Found, Hit, Query
-from mq9_broker.search.keywords import KeywordIndex, Scores, impacts_of, rarity
-from mq9_broker.search.vectors import Column, PackedVector
-from mq9_broker.search.words import index_words, last_word, query_words
+from mq9_broker.search.keywords import Impacts, KeywordIndex, Merge, rarity
+from mq9_broker.search.segments import Scores, Segment
+from mq9_broker.search.vectors import Column, PackedVector, pack
+from mq9_broker.search.words import last_word, query_words
 
 _log = logging.getLogger(__name__)
 
@@ -66,17 +67,18 @@ class _Soon:
     """An agent that has no fast vector yet; it gets one before anybody asks by meaning."""
 
     digest: bytes
+    texts: bytes
     text: str
-    impacts: Impacts
+    impacts: Impacts | None = None
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """Texts of an agent that have no multilingual vector yet."""
+    """Texts that have no multilingual vector yet, and the agents that they are of."""
 
-    digest: bytes
     head: str
     skills: str
+    rows: set[int] = field(default_factory=set)
 
     @property
     def texts(self) -> list[str]:
@@ -84,8 +86,8 @@ class _Waiting:
         return [self.head, self.skills] if self.skills else [self.head]
 
 
-# An agent's row, and what it had to say when it was taken from the queue.
-Taken = tuple[int, _Waiting]
+# What was taken from the queue: the digest of texts, and the texts.
+Taken = tuple[bytes, _Waiting]
 
 
 class SearchIndex:
@@ -95,6 +97,9 @@ class SearchIndex:
         fast: Makes vectors at once; None: nothing is found by meaning.
         embedder: Makes better ones, later; None: there are none.
         cache: What was made before.
+
+    Attributes:
+        wants_bodies: Whether all agents have to be put again: the embedder makes other vectors than before.
     """
 
     def __init__(self, fast: FastEmbedder | None, embedder: Embedder | None, cache: Cache) -> None:
@@ -104,13 +109,17 @@ class SearchIndex:
         self._keywords = KeywordIndex()
         self._names: list[str] = []
         self._rows: dict[str, int] = {}
+        # Of each row: the digest of its body, and that of the texts that its better vector is made of.
         self._digests: list[bytes] = []
+        self._texts: list[bytes] = []
         self._alive = np.zeros(_FIRST_ROWS, np.bool_)
         self._free: list[int] = []
         self._garbage: list[int] = []
-        self._swept: list[int] | None = None
+        self._swept: list[int] = []
         self._fast_column = Column(FastEmbedder.identity)
         self._column = Column(embedder.identity if embedder is not None else "")
+        # A row for each digest of texts that there is a vector of.
+        self._row_of: dict[bytes, int] = {}
         # Vectors of the embedder before this one serve until this one has caught up.
         self._older: Column | None = None
         self._older_embedder: Embedder | None = None
@@ -118,8 +127,10 @@ class SearchIndex:
         if embedder is not None and embedder.identity != older and older in cache.embedders():
             self._older = Column(older)
         self._soon: dict[int, _Soon] = {}
-        self._waiting: dict[int, _Waiting] = {}
-        self._queue: deque[int] = deque()
+        self._waiting: dict[bytes, _Waiting] = {}
+        self._waiting_rows = 0
+        self._queue: deque[bytes] = deque()
+        self.wants_bodies = False
 
     def __len__(self) -> int:
         """The number of agents."""
@@ -128,7 +139,7 @@ class SearchIndex:
     @property
     def waiting(self) -> int:
         """The number of agents that have no vector of the embedder yet."""
-        return len(self._waiting)
+        return self._waiting_rows
 
     @property
     def has_vectors(self) -> bool:
@@ -160,142 +171,243 @@ class SearchIndex:
         """Whether queries are compared with vectors of the embedder, not with those of the one before it."""
         return self._column.count > 0 and (self._older is None or self._older.count <= self._column.count)
 
-    @property
-    def has_work(self) -> bool:
-        """Whether `work` has something to do."""
-        return self._swept is not None or len(self._garbage) > max(_LEAST_GARBAGE, len(self._rows) // 4)
-
     # Changes.
 
     def put(self, name: str, body: bytes) -> None:
         """Index an agent, or replace it."""
-        self.remove(name)
-        row = self._new_row(name)
-        digest = hashlib.blake2b(body, digest_size=16).digest()
-        self._digests[row] = digest
-        entry = self._cache.entry(digest)
-        card: Card | None = None
-        if entry is None:
-            card = read_card(body)
-            impacts = impacts_of((index_words(text), weight) for text, weight in card.fields)
-            self._keywords.add(row, impacts)
-            if self._fast is not None:
-                text = ". ".join(part for part in (card.head, card.skills, card.rest) if part)
-                self._soon[row] = _Soon(digest, text, impacts)
-        else:
-            self._keywords.add(row, entry.impacts)
-            self._fast_column.put(row, entry.fast)
-        if self._embedder is None:
-            return
-        known = self._cache.vector(digest, self._column.identity)
-        if known is not None:
+        self.put_all([(name, body)])
+
+    def put_all(self, agents: Sequence[tuple[str, bytes]]) -> None:
+        """Index some agents, or replace them; one that cannot be read is left out, and logged."""
+        digests = [hashlib.blake2b(body, digest_size=16).digest() for _, body in agents]
+        entries = self._cache.entries(digests)
+        cards: dict[bytes, Card] = {}
+        texts = {digest: entry.text for digest, entry in entries.items()}
+        for (name, body), digest in zip(agents, digests, strict=True):
+            if digest not in texts:
+                try:
+                    card = cards[digest] = read_card(body)
+                except (ValueError, RecursionError):
+                    _log.exception("agent %r cannot be indexed", name)
+                    continue
+                texts[digest] = _digest_of(card)
+        columns = [column for column in (self._column, self._older) if column is not None]
+        wanted = list(texts.values()) if self._embedder is not None else []
+        vectors = [self._cache.vectors(wanted, column.identity) for column in columns]
+        restored: dict[int, PackedVector] = {}
+        for (name, body), digest in zip(agents, digests, strict=True):
+            row = self._rows.get(name)
+            if row is None or self._digests[row] != digest:
+                self.remove(name)
+                if digest not in texts:
+                    continue
+                row = self._new_row(name, digest, texts[digest])
+                entry = entries.get(digest)
+                if entry is not None:
+                    self._keywords.add_known(row, entry.impacts)
+                    restored[row] = entry.fast
+                else:
+                    card = cards[digest]
+                    self._keywords.add(row, card.fields)
+                    if self._fast is not None:
+                        self._soon[row] = _Soon(digest, texts[digest], card.everything)
+            if self._embedder is not None and not self._column.has(row):
+                self._want_vector(row, texts[digest], vectors, cards.get(digest), body)
+        kept = [row for row in restored if self._alive[row]]
+        self._fast_column.put_all(kept, [restored[row] for row in kept])
+        if self._keywords.is_full:
+            self._seal()
+
+    def _want_vector(
+        self, row: int, texts: bytes, vectors: list[dict[bytes, PackedVector]], card: Card | None, body: bytes
+    ) -> None:
+        """Give a row the vector of its texts, or put them in the queue."""
+        same = self._row_of.get(texts)
+        known = vectors[0].get(texts) if same is None else self._column.get(same)
+        if known is not None and self._column.dimensions in (0, len(known.numbers)):
             self._column.put(row, known)
+            self._row_of[texts] = row
             return
-        if self._older is not None:
-            older = self._cache.vector(digest, self._older.identity)
-            if older is not None:
-                self._older.put(row, older)
-        card = card or read_card(body)
-        self._waiting[row] = _Waiting(digest, card.head or card.rest, card.skills)
-        self._queue.append(row)
+        if self._older is not None and texts in vectors[1]:
+            self._older.put(row, vectors[1][texts])
+        waiting = self._waiting.get(texts)
+        if waiting is None:
+            card = card or read_card(body)
+            waiting = self._waiting[texts] = _Waiting(card.head or card.rest, card.skills)
+            self._queue.append(texts)
+        if row not in waiting.rows:
+            waiting.rows.add(row)
+            self._waiting_rows += 1
 
     def remove(self, name: str) -> None:
         """Forget an agent; nothing happens if it is not there."""
         row = self._rows.pop(name, None)
         if row is None:
             return
+        texts = self._texts[row]
         self._alive[row] = False
         self._names[row] = ""
-        self._digests[row] = b""
+        self._digests[row] = self._texts[row] = b""
         self._garbage.append(row)
-        self._waiting.pop(row, None)
         self._soon.pop(row, None)
+        if self._row_of.get(texts) == row:
+            del self._row_of[texts]
+        waiting = self._waiting.get(texts)
+        if waiting is not None and row in waiting.rows:
+            waiting.rows.remove(row)
+            self._waiting_rows -= 1
+            if not waiting.rows:
+                del self._waiting[texts]
         for column in (self._fast_column, self._column, self._older):
             if column is not None:
                 column.remove(row)
 
     def filled(self) -> None:
         """Note that everything that was registered at the start is there now."""
-        self._cache.keep_only({digest for digest in self._digests if digest})
+        self._cache.keep_only(set(self._digests), set(self._texts))
 
-    def _new_row(self, name: str) -> int:
+    def _new_row(self, name: str, digest: bytes, texts: bytes) -> int:
         if self._free:
             row = self._free.pop()
-            self._names[row] = name
         else:
             row = len(self._names)
-            self._names.append(name)
+            self._names.append("")
             self._digests.append(b"")
+            self._texts.append(b"")
             if row >= len(self._alive):
                 self._alive = np.concatenate((self._alive, np.zeros(len(self._alive), np.bool_)))
+        self._names[row] = name
+        self._digests[row] = digest
+        self._texts[row] = texts
         self._alive[row] = True
         self._rows[name] = row
         return row
 
+    def _seal(self) -> None:
+        """Make what was put findable by words."""
+        for row, impacts in self._keywords.seal(self._cache.keeps and self._fast is not None):
+            soon = self._soon.get(row)
+            if soon is not None:
+                soon.impacts = impacts
+
     def embed_soon(self, count: int | None = None) -> None:
         """Make the fast vectors of some agents that have none yet, or of all."""
-        if self._fast is None:
+        if self._fast is None or not self._soon:
             return
+        self._seal()
         rows = list(islice(self._soon, count))
         for start in range(0, len(rows), self._fast.batch):
             batch = rows[start : start + self._fast.batch]
-            texts = [self._soon[row].text for row in batch]
-            vectors = self._fast.embed([gloss(text) if has_chinese(text) else text for text in texts])
-            for row, vector in zip(batch, vectors, strict=True):
-                soon, packed = self._soon.pop(row), PackedVector(vector)
-                self._fast_column.put(row, packed)
-                self._cache.put_entry(soon.digest, Entry(soon.impacts, packed))
+            soon = [self._soon.pop(row) for row in batch]
+            vectors = self._fast.embed([gloss(s.text) if has_chinese(s.text) else s.text for s in soon])
+            packed = pack(vectors)
+            self._fast_column.put_all(batch, packed)
+            self._cache.put_entries(
+                (s.digest, Entry(s.texts, s.impacts, vector))
+                for s, vector in zip(soon, packed, strict=True)
+                if s.impacts is not None
+            )
 
     # What is done when there is nothing else to do.
 
-    def next_texts(self) -> tuple[list[Taken], list[str]]:
-        """Take agents from the queue of those that have no vector yet, and all their texts."""
+    def next_texts(self, count: int | None = None) -> tuple[list[Taken], list[str]]:
+        """Take texts from the queue of those that have no vector yet; some at least, more than `count` never.
+
+        Without `count`, as many as the embedder likes best.
+        """
         taken: list[Taken] = []
         texts: list[str] = []
-        while self._queue and self._embedder is not None and len(texts) < self._embedder.batch:
-            row = self._queue.popleft()
-            waiting = self._waiting.get(row)
+        most = count if count is not None or self._embedder is None else self._embedder.batch
+        while self._queue and self._embedder is not None and (not texts or len(texts) < (most or 0)):
+            digest = self._queue.popleft()
+            waiting = self._waiting.get(digest)
             if waiting is not None:
-                taken.append((row, waiting))
+                taken.append((digest, waiting))
                 texts += waiting.texts
         return taken, texts
 
     def set_vectors(self, taken: Sequence[Taken], vectors: Vectors) -> None:
-        """Take the vectors of the texts of `next_texts`; what changed meanwhile waits for its own."""
+        """Take the vectors of the texts of `next_texts`."""
+        if taken and self._column.dimensions not in (0, vectors.shape[1]):
+            self._start_over(vectors.shape[1])
         place = 0
-        for row, waiting in taken:
+        made: list[tuple[bytes, PackedVector]] = []
+        for digest, waiting in taken:
             vector = vectors[place]
             if waiting.skills:
                 vector = normalized(vector + _SKILLS * vectors[place + 1])
             place += len(waiting.texts)
-            if self._waiting.get(row) is waiting:
+            now = self._waiting.pop(digest, None)
+            if now is not None:
                 packed = PackedVector(vector)
-                self._column.put(row, packed)
-                self._cache.put_vector(waiting.digest, self._column.identity, packed)
-                del self._waiting[row]
+                rows = list(now.rows)
+                self._waiting_rows -= len(rows)
+                self._column.put_all(rows, [packed] * len(rows))
+                self._row_of[digest] = rows[0]
+                made.append((digest, packed))
+        self._cache.put_vectors(self._column.identity, made)
         if not self._waiting:
             if self._older is not None:
                 self._older = self._older_embedder = None
                 self._cache.keep_only_embedder(self._column.identity)
             self._cache.commit()
 
+    def _start_over(self, dimensions: int) -> None:
+        """Forget all better vectors: they compare with nothing that the embedder makes now."""
+        _log.warning(
+            "the embedder's vectors have %d numbers now, not %d: all are made anew",
+            dimensions,
+            self._column.dimensions,
+        )
+        age = self._column.age
+        self._column = Column(self._column.identity)
+        self._column.age = age
+        self._row_of.clear()
+        self._cache.forget_embedder(self._column.identity)
+        self.wants_bodies = True
+
     def put_back(self, taken: Sequence[Taken]) -> None:
         """Return to the queue what could not be embedded now."""
-        self._queue.extendleft(row for row, _ in reversed(taken))
+        self._queue.extendleft(digest for digest, _ in reversed(taken))
 
     def give_up(self, taken: Sequence[Taken]) -> None:
         """Leave those that cannot be embedded to the fast vectors."""
-        for row, waiting in taken:
-            if self._waiting.get(row) is waiting:
-                del self._waiting[row]
+        for digest, _ in taken:
+            waiting = self._waiting.pop(digest, None)
+            if waiting is not None:
+                self._waiting_rows -= len(waiting.rows)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `begin_work` has something to do."""
+        if self._keywords.is_merging:
+            return False
+        return self._has_garbage or self._keywords.can_merge
+
+    @property
+    def _has_garbage(self) -> bool:
+        return len(self._garbage) > max(_LEAST_GARBAGE, len(self._rows) // 4)
+
+    def begin_work(self) -> Merge:
+        """Return what has to be done beside everything else: its `run` may be called in any thread."""
+        if not self._has_garbage:
+            return self._keywords.begin_merge()
+        self._seal()
+        self._swept, self._garbage = self._garbage, []
+        return self._keywords.begin_merge(self._alive)
+
+    def end_work(self, work: Merge, done: Segment) -> None:
+        """Take what came out of it."""
+        self._seal()
+        self._keywords.end_merge(work, done)
+        if work.alive is not None:
+            self._free += self._swept
+            self._swept = []
 
     def work(self) -> None:
-        """Do a little of what can wait."""
-        if self._swept is None:
-            self._swept, self._garbage = self._garbage, []
-        if self._keywords.sweep(self._alive):
-            self._free += self._swept
-            self._swept = None
+        """Do at once what has to be done beside everything else."""
+        work = self.begin_work()
+        self.end_work(work, work.run())
 
     def close(self) -> None:
         """Write what is pending."""
@@ -313,6 +425,8 @@ class SearchIndex:
         Raises:
             CursorError: The numbers of an earlier search do not belong to this query.
         """
+        if self._keywords.collected:
+            self._seal()
         scores, rarities = self._by_words(query)
         if query.by_meaning:
             scores = self._by_meaning(query, scores, vectors, rarities[1])
@@ -329,10 +443,9 @@ class SearchIndex:
     def _by_words(self, query: Query) -> tuple[Scores, list[int]]:
         """How well each row matches, from 0 to 1; one more for all words, unless it is a sentence."""
         size = len(self._names)
-        alive = self._alive[:size]
+        # Without agents that are gone nothing has to be looked up to count words.
+        alive = self._alive[:size] if len(self._rows) < size else None
         scores = np.zeros(size, np.float32)
-        covered = np.zeros(size, np.int16)
-        needed = 0
         is_chinese = has_chinese(query.text)
         # Of a sentence, pairs of characters that belong to two words say nothing.
         words = query_words(split_words(query.text) if is_chinese and query.by_meaning else query.text)
@@ -345,49 +458,48 @@ class SearchIndex:
         documents = rarities[0]
         possible = 0.0
 
-        def weigh(having: int) -> float:
-            count = frozen[len(rarities)] if frozen is not None else having
+        def weigh(having: Callable[..., int], *of: Any) -> float:
+            count = frozen[len(rarities)] if frozen is not None else having(*of)
             rarities.append(count)
             return rarity(documents, min(count, documents)) if count else 0.0
 
+        # Of a sentence nobody asks for all words.
+        covered = np.zeros(size, np.int16) if not query.by_meaning else None
+        needed = 0
         for word, is_needed in words:
-            found = self._keywords.find(word)
-            weight = weigh(int(np.count_nonzero(alive[found.rows])) if found is not None else 0)
+            weight = weigh(self._keywords.count, word, alive)
             needed += is_needed
             possible += weight if is_needed else 0.0
-            if found is not None:
-                scores[found.rows] += np.float32(weight) * found.impacts
-                if is_needed and word != beginning:
-                    covered[found.rows] += 1
+            counts = is_needed and word != beginning
+            self._keywords.score(word, weight, scores, covered if counts else None)
         for word in others:
-            found = self._keywords.find(word)
-            weight = weigh(int(np.count_nonzero(alive[found.rows])) if found is not None else 0)
-            if found is not None:
-                scores[found.rows] += np.float32(weight) * found.impacts
-        completed = self._completed(beginning, size) if beginning and not query.by_meaning else None
-        weight = weigh(int(np.count_nonzero(alive & (completed > 0))) if completed is not None else 0)
+            weight = weigh(self._keywords.count, word, alive)
+            self._keywords.score(word, weight, scores, None)
+        completed = self._completed(beginning, size) if beginning and covered is not None else None
+        weight = weigh(self._having, completed)
         if completed is not None:
             scores += np.float32(_BEGINNING * weight) * completed
-            covered += completed > 0
-        elif beginning:
-            needed = 0  # of a sentence nobody asks for all words
         if possible == 0.0:
             possible = rarity(documents, 1)
         scores /= np.float32(_MOST_IMPACT * max(possible, float(np.log1p(documents)), 1e-6))
-        if not query.by_meaning and needed:
+        if needed and covered is not None:
+            if completed is not None:
+                covered += completed > 0
             scores[covered >= needed] += 1
-        scores[~alive] = 0
+        if alive is not None:
+            scores[~alive] = 0
         return scores, rarities
 
     def _completed(self, beginning: str, size: int) -> Scores:
         """What the words that begin so say about each row: the best of them counts."""
-        best = np.zeros(size, np.float32)
-        words = self._keywords.completions(beginning) if len(beginning) >= _LEAST_BEGINNING else [beginning]
-        for word in words:
-            found = self._keywords.find(word)
-            if found is not None:
-                best[found.rows] = np.maximum(best[found.rows], found.impacts)
-        return best
+        if len(beginning) >= _LEAST_BEGINNING:
+            return self._keywords.best(self._keywords.completions(beginning), size)
+        number = self._keywords.number(beginning)
+        return self._keywords.best([number] if number is not None else [], size)
+
+    def _having(self, scores: Scores | None) -> int:
+        """How many agents have a score."""
+        return int(np.count_nonzero(self._alive[: len(scores)] & (scores > 0))) if scores is not None else 0
 
     def _by_meaning(self, query: Query, words: Scores, vectors: Sequence[Vectors] | None, age: int) -> Scores:
         size = len(words)
@@ -395,38 +507,45 @@ class SearchIndex:
         if self._fast is None:
             return words
         self.embed_soon()
-        fast = self._fast_column.compare(PackedVector(self._fast.embed(texts[-1:])[0]), size)
-        fast = np.nan_to_num(fast, copy=False)
-        expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * fast
-        better = self._better(texts, size, vectors, age)
-        better = np.where(np.isnan(better), expected, better) if better is not None else expected
-        scores: Scores = better + np.float32(_FAST) * fast + np.float32(WORDS_WEIGHT) * words
+        scores = self._fast_column.compare(PackedVector(self._fast.embed(texts[-1:])[0]), size)
+        expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * scores
+        better, missing = self._better(texts, size, vectors, age)
+        scores *= np.float32(_FAST)
+        if better is None:
+            scores += expected
+        else:
+            if missing is not None:
+                np.copyto(better, expected, where=missing)
+            scores += better
+        scores += np.float32(WORDS_WEIGHT) * words
         return scores
 
     def _better(
         self, texts: list[str], size: int, vectors: Sequence[Vectors] | None, age: int
-    ) -> Vectors | None:
-        """The cosine of each row with the better vectors, of whichever embedder has more of them."""
+    ) -> tuple[Vectors | None, NDArray[np.bool_] | None]:
+        """The cosine of each row with the better vectors, and which rows have none."""
         if self._embedder is None:
-            return None
+            return None, None
         if self._older is not None and self._older.count > self._column.count:
             if self._older_embedder is None:
                 self._older_embedder = MultilingualEmbedder()
             mixed = _mixed(list(self._older_embedder.embed(texts)))
-            return self._older.compare(PackedVector(mixed), size)
+            older = self._older
+            return older.compare(PackedVector(mixed), size), older.missing(size, older.age)
         if not self._column.count or not age:
-            return None
+            return None, None
         if vectors is None:
             if not self._embedder.is_ready:
-                return None
+                return None, None
             try:
                 vectors = list(self._embedder.embed(texts))
             except EmbedderError as error:
                 _log.warning("a query is answered by the fast vectors: %s", error)
-                return None
-        if not vectors:
-            return None
-        return self._column.compare(PackedVector(_mixed(vectors)), size, age)
+                return None, None
+        if not vectors or len(vectors[0]) != self._column.dimensions:
+            return None, None
+        packed = PackedVector(_mixed(vectors))
+        return self._column.compare(packed, size), self._column.missing(size, age)
 
     def _best(self, query: Query, scores: Scores, candidates: NDArray[np.int64]) -> list[Hit]:
         names = self._names
@@ -451,3 +570,8 @@ class SearchIndex:
 
 def _mixed(vectors: Sequence[Vectors]) -> Vectors:
     return normalized(vectors[0] + _GLOSS * vectors[1]) if len(vectors) > 1 else vectors[0]
+
+
+def _digest_of(card: Card) -> bytes:
+    """The digest of the texts that the better vector is made of."""
+    return hashlib.blake2b("\0".join((card.head or card.rest, card.skills)).encode(), digest_size=16).digest()

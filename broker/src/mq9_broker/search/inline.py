@@ -34,12 +34,14 @@ class InlineSearch:
         """Take in all that is registered, and nothing of what was taken in before."""
         self.index.close()
         self.index = open_index(self._settings)
+        self._put_all()
+        self.index.filled()
+
+    def _put_all(self) -> None:
         after: str | None = None
         while some := self._agents.some_after(after, 1000):
-            for name, body in some:
-                self.index.put(name, body)
+            self.index.put_all(some)
             after = some[-1][0]
-        self.index.filled()
 
     def changed(self, name: str) -> None:
         """Take in that an agent was registered, replaced or removed."""
@@ -56,6 +58,9 @@ class InlineSearch:
         while embedder is not None and self.index.waiting:
             taken, texts = self.index.next_texts()
             self.index.set_vectors(taken, embedder.embed(texts))
+            if self.index.wants_bodies:
+                self.index.wants_bodies = False
+                self._put_all()
 
     def ask(self, query: Query, when_found: WhenFound) -> None:
         """Answer a question."""

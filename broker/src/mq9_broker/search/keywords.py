@@ -4,153 +4,331 @@ Documents are rows, numbers from 0. What a word adds to a row's score depends on
 fixed length of an average document); how rare the word is comes in with the query. So the score of a document
 that stays is the same on the next page, whoever registers meanwhile, if the numbers of the first page are
 used again.
+
+Documents are collected, and become a segment when somebody asks or when there are many. Small segments are
+merged at once, large ones by a `Merge`, which may run in a thread of its own: segments never change.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sortedcontainers import SortedList  # type: ignore[import-untyped]
+
+from mq9_broker.search.segments import Scores, Segment, merged, segment_of
+from mq9_broker.search.vocabulary import Vocabulary
 
 _K1: Final = 1.2
 _B: Final = 0.5
 # The length of an average document, in weighted words.
 _AVERAGE: Final = 80.0
-# Words that a prefix stands for, at most.
-_MOST_COMPLETIONS: Final = 256
-# Terms looked at in one step of sweeping.
-_SWEEP_STEP: Final = 2_000
+# Pairs of word and document that are collected before they become a segment, merged at once (a millisecond
+# or two), and segments that are there before larger ones are merged.
+_MOST_COLLECTED: Final = 100_000
+_MERGED_AT_ONCE: Final = 20_000
+_MOST_SEGMENTS: Final = 8
+# A segment before several others is merged with them if it is not larger than so many times their size.
+_ALIKE: Final = 2
+# A word of so many documents, and of so large a part of them, is kept as one number for each document too.
+_LEAST_DENSE: Final = 4096
+_DENSE_PART: Final = 8
+_MOST_DENSE: Final = 64
+# Words are numbered again when so many, and so large a part of them, are in no document any more.
+_LEAST_UNUSED: Final = 1024
+_UNUSED_PART: Final = 4
 
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
+Alive = NDArray[np.bool_]
 
 
-class Posting(NamedTuple):
-    """Where a word stands.
+class Impacts(NamedTuple):
+    """A document's words, each with what it says about it.
 
     Attributes:
-        rows: Documents.
-        impacts: What it says about each, from 0 to 1 + k1.
+        words: Its words.
+        impacts: From 0 to 1 + k1.
     """
 
-    rows: Rows
+    words: list[str]
     impacts: Scores
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Some segments that shall be one; `run` may be called in any thread."""
+
+    first: int
+    segments: tuple[Segment, ...]
+    alive: Alive | None
+
+    def run(self) -> Segment:
+        """Return the segment."""
+        return merged(self.segments, self.alive)
+
+
+class _Collected:
+    """Documents that are in no segment yet."""
+
+    def __init__(self) -> None:
+        # Of new documents: words, and for each field how many there are, its weight and its document.
+        self.words = array("I")
+        self.lengths = array("I")
+        self.weights = array("d")
+        self.places = array("I")
+        self.rows: list[int] = []
+        # Of documents whose impacts are known: words, impacts, and how many each document has.
+        self.known_words = array("I")
+        self.known_impacts: list[Scores] = []
+        self.known_lengths = array("I")
+        self.known_rows: list[int] = []
+
+    @property
+    def size(self) -> int:
+        return len(self.words) + len(self.known_words)
 
 
 class KeywordIndex:
     """Words and their documents."""
 
     def __init__(self) -> None:
-        # An impact and a row in 64 bits; most words stand in one document only, which needs no array.
-        self._postings: dict[str, int | array[int]] = {}
-        self._vocabulary: SortedList[str] = SortedList()
-        self._fresh: set[str] = set()
-        self._sweeping: Iterator[str] | None = None
+        self._vocabulary = Vocabulary()
+        self._segments: list[Segment] = []
+        self._collected = _Collected()
+        self._merge: Merge | None = None
+        # Of common words in the first segment: their impacts as an array over all rows.
+        self._dense: dict[int, Scores] = {}
 
     def __len__(self) -> int:
         """The number of different words."""
-        return len(self._postings)
+        return len(self._vocabulary)
 
-    def add(self, row: int, impacts: Iterable[tuple[str, float]]) -> None:
-        """Add a document under a number that no document has, nor had since the last sweep."""
-        postings = self._postings
-        words, values = [], []
-        for word, impact in impacts:
-            words.append(word)
-            values.append(impact)
-        packed = np.empty((len(values), 2), np.uint32)
-        packed[:, 0] = np.array(values, np.float32).view(np.uint32)
-        packed[:, 1] = row
-        for word, entry in zip(words, packed.view(np.uint64)[:, 0].tolist(), strict=True):
-            known = postings.get(word)
-            if known is None:
-                postings[word] = entry
-                self._fresh.add(word)
-            elif isinstance(known, int):
-                postings[word] = array("Q", (known, entry))
-            else:
-                known.append(entry)
+    @property
+    def collected(self) -> int:
+        """Words of documents that are in no segment yet, repeats included."""
+        return self._collected.size
 
-    def find(self, word: str) -> Posting | None:
-        """Return where a word stands, rows included whose document is gone."""
-        known = self._postings.get(word)
-        if known is None:
-            return None
-        packed = np.array([known], np.uint64) if isinstance(known, int) else np.array(known, np.uint64)
-        halves = packed.view(np.uint32).reshape(-1, 2)
-        return Posting(halves[:, 1].astype(np.int64), halves[:, 0].view(np.float32))
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is collected that it should become a segment."""
+        return self._collected.size >= _MOST_COLLECTED
 
-    def completions(self, prefix: str) -> list[str]:
-        """Return the words that begin with a prefix, itself included, in their order."""
-        if self._fresh:
-            self._vocabulary.update(self._fresh)
-            self._fresh.clear()
-        found: list[str] = []
-        for word in self._vocabulary.irange(prefix, prefix + "\U0010ffff"):
-            found.append(word)
-            if len(found) == _MOST_COMPLETIONS:
-                break
-        return found
+    @property
+    def is_merging(self) -> bool:
+        """Whether a merge has begun and not ended."""
+        return self._merge is not None
 
-    def sweep(self, alive: NDArray[np.bool_]) -> bool:
-        """Take one step in forgetting documents that are gone; whether it was the last.
+    @property
+    def can_merge(self) -> bool:
+        """Whether there are more segments than there should be."""
+        return self._merge is None and len(self._segments) > _MOST_SEGMENTS
+
+    def add(self, row: int, fields: Iterable[tuple[str, float]]) -> None:
+        """Add a document under a number that no document has, nor any segment.
 
         Args:
-            alive: Whether each row has a document. Rows that have none when a sweep begins are free for new
-                documents when it has ended, not before.
+            row: The number.
+            fields: Its texts, and how much the words count in each.
         """
-        if self._sweeping is None:
-            self._sweeping = iter(list(self._postings))
-        for _ in range(_SWEEP_STEP):
-            word = next(self._sweeping, None)
-            if word is None:
-                self._sweeping = None
-                return True
-            self._sweep_word(word, alive)
-        return False
+        collected, of_text = self._collected, self._vocabulary.of_text
+        place = len(collected.rows)
+        collected.rows.append(row)
+        for text, weight in fields:
+            words = of_text(text)
+            collected.words.extend(words)
+            collected.lengths.append(len(words))
+            collected.weights.append(weight)
+            collected.places.append(place)
 
-    def _sweep_word(self, word: str, alive: NDArray[np.bool_]) -> None:
-        known = self._postings[word]
-        if isinstance(known, int):
-            if not alive[known >> 32]:
-                self._forget(word)
-            return
-        packed = np.array(known, np.uint64)
-        kept = packed[alive[(packed >> np.uint64(32)).astype(np.int64)]]
-        if len(kept) == len(packed):
-            return
-        if len(kept) == 0:
-            self._forget(word)
+    def add_known(self, row: int, known: Impacts) -> None:
+        """Add a document whose impacts are known; they are what `seal` returned for it."""
+        collected = self._collected
+        collected.known_words.extend(self._vocabulary.of_words(known.words))
+        collected.known_impacts.append(known.impacts)
+        collected.known_lengths.append(len(known.words))
+        collected.known_rows.append(row)
+
+    def seal(self, wanted: bool = False) -> list[tuple[int, Impacts]]:
+        """Make a segment of what was collected.
+
+        Args:
+            wanted: Whether to return the impacts of the documents that came by `add`.
+        """
+        collected = self._collected
+        if not collected.rows and not collected.known_rows:
+            return []
+        self._collected = _Collected()
+        new, impacts, lengths = _impacts_of(collected)
+        known = np.array(collected.known_words, np.uint32)
+        rows = np.repeat(
+            np.array([*collected.rows, *collected.known_rows], np.int32),
+            np.append(lengths, np.array(collected.known_lengths, np.uint32)),
+        )
+        self._segments.append(
+            segment_of(
+                np.concatenate((new, known)), rows, np.concatenate((impacts, *collected.known_impacts))
+            )
+        )
+        self._vocabulary.sort()
+        self._merge_small()
+        if not wanted:
+            return []
+        ends = np.cumsum(lengths).tolist()
+        return [
+            (row, Impacts(self._vocabulary.spelled(new[start:end]), impacts[start:end]))
+            for row, start, end in zip(collected.rows, [0, *ends], ends, strict=False)
+        ]
+
+    def _merge_small(self) -> None:
+        segments = self._segments
+        first = self._merge.first + len(self._merge.segments) if self._merge is not None else 0
+        while len(segments) - first >= 2:
+            before, last = segments[-2:]
+            if before.size + last.size > _MERGED_AT_ONCE or before.size > _ALIKE * last.size:
+                break
+            segments[-2:] = [merged((before, last), None)]
+            self._dense_of(first=len(segments) - 1)
+
+    # Larger merges.
+
+    def begin_merge(self, alive: Alive | None = None) -> Merge:
+        """Return what has to be done next, to be handed to `end_merge` with what came out of it.
+
+        Args:
+            alive: Whether each row has a document. All segments are merged then, and documents that are gone
+                are left out: after `end_merge` their rows are free.
+        """
+        first = 0
+        if alive is not None:
+            alive = alive.copy()
         else:
-            self._postings[word] = int(kept[0]) if len(kept) == 1 else array("Q", kept.tobytes())
+            first = len(self._segments) - 1
+            size = self._segments[first].size
+            while first > 0 and self._segments[first - 1].size <= _ALIKE * size:
+                first -= 1
+                size += self._segments[first].size
+            first = min(first, len(self._segments) - 2)
+        self._merge = Merge(first, tuple(self._segments[first:]), alive)
+        return self._merge
 
-    def _forget(self, word: str) -> None:
-        del self._postings[word]
-        if word in self._fresh:
-            self._fresh.discard(word)
-        else:
-            self._vocabulary.remove(word)
+    def end_merge(self, merge: Merge, segment: Segment) -> None:
+        """Take what came out of a merge."""
+        self._segments[merge.first : merge.first + len(merge.segments)] = [segment]
+        self._dense_of(first=merge.first)
+        self._merge = None
+        if merge.alive is not None:
+            self._forget_unused()
+
+    def _forget_unused(self) -> None:
+        self.seal()
+        used = np.unique(np.concatenate([segment.words for segment in self._segments]))
+        unused = len(self._vocabulary) - len(used)
+        if unused > max(_LEAST_UNUSED, len(self._vocabulary) // _UNUSED_PART):
+            numbers = self._vocabulary.keep_only(used)
+            self._segments = [segment.renumbered(numbers) for segment in self._segments]
+            self._dense.clear()
+
+    def _dense_of(self, first: int) -> None:
+        """Forget what was made of the first segment if that is another one now."""
+        if first == 0:
+            self._dense.clear()
+
+    # Questions; everything that was added has been sealed.
+
+    def count(self, word: str, alive: Alive | None) -> int:
+        """Return how many documents have a word.
+
+        Args:
+            word: The word.
+            alive: Whether each row has a document; None: all have.
+        """
+        number = self._vocabulary.find(word)
+        if number is None:
+            return 0
+        found = 0
+        for segment in self._segments:
+            place = segment.where(number)
+            if alive is None:
+                found += place.stop - place.start
+            elif place.stop > place.start:
+                found += int(np.count_nonzero(alive[segment.rows[place]]))
+        return found
+
+    def score(self, word: str, weight: float, scores: Scores, covered: NDArray[np.int16] | None) -> None:
+        """Add what a word says about each document.
+
+        Args:
+            word: The word.
+            weight: How much it counts.
+            scores: Where it is added, by row.
+            covered: Where 1 is added for each document that has it, by row.
+        """
+        number = self._vocabulary.find(word)
+        if number is None:
+            return
+        for place, segment in enumerate(self._segments):
+            where = segment.where(number)
+            if where.start == where.stop:
+                continue
+            if place == 0 and where.stop - where.start >= max(_LEAST_DENSE, len(scores) // _DENSE_PART):
+                dense = self._spread(number, segment, where, len(scores))
+                size = len(dense)
+                scores[:size] += np.float32(weight) * dense
+                if covered is not None:
+                    covered[:size] += dense > 0
+                continue
+            rows = segment.rows[where]
+            scores[rows] += np.float32(weight) * segment.impacts[where]
+            if covered is not None:
+                covered[rows] += 1
+
+    def _spread(self, number: int, segment: Segment, where: slice, size: int) -> Scores:
+        dense = self._dense.get(number)
+        if dense is None:
+            if len(self._dense) >= _MOST_DENSE:
+                self._dense.clear()
+            dense = np.zeros(size, np.float32)
+            dense[segment.rows[where]] = segment.impacts[where]
+            self._dense[number] = dense
+        return dense
+
+    def best(self, numbers: Sequence[int], size: int) -> Scores:
+        """Return the most that any of some words says about each row."""
+        best = np.zeros(size, np.float32)
+        for segment in self._segments:
+            for where in segment.among(numbers):
+                rows = segment.rows[where]
+                best[rows] = np.maximum(best[rows], segment.impacts[where])
+        return best
+
+    def completions(self, prefix: str) -> list[int]:
+        """Return the words that begin with a prefix, itself included, in their order."""
+        return self._vocabulary.completions(prefix)
+
+    def number(self, word: str) -> int | None:
+        """Return the number of a word, if a document has it."""
+        return self._vocabulary.find(word)
 
 
-def impacts_of(fields: Iterable[tuple[Iterable[str], float]]) -> list[tuple[str, float]]:
-    """Return the words of a document, each with what it says about it.
-
-    Args:
-        fields: The words of each part of it, and how much they count there.
-    """
-    counts: Counter[str] = Counter()
-    length = 0.0
-    for words, weight in fields:
-        for word in words:
-            counts[word] += weight  # type: ignore[assignment]  # a weight need not be whole
-            length += weight
-    norm = _K1 * (1 - _B + _B * length / _AVERAGE)
-    return [(word, count * (_K1 + 1) / (count + norm)) for word, count in counts.items()]
+def _impacts_of(collected: _Collected) -> tuple[NDArray[np.uint32], Scores, NDArray[np.int64]]:
+    """Of new documents: their words, each with what it says about its document, and how many each has."""
+    count = len(collected.rows)
+    field_lengths = np.array(collected.lengths, np.uint32)
+    words = np.array(collected.words, np.uint32)
+    places = np.repeat(np.array(collected.places, np.uint32), field_lengths)
+    weights = np.repeat(np.array(collected.weights, np.float64), field_lengths)
+    lengths = np.bincount(places, weights, minlength=count)
+    keys = places.astype(np.uint64) << np.uint64(32) | words
+    order = np.argsort(keys)
+    keys = keys[order]
+    firsts = np.flatnonzero(np.diff(keys, prepend=keys[:1] + np.uint64(1)))
+    sums = np.add.reduceat(weights[order], firsts) if len(firsts) else np.zeros(0)
+    documents = (keys[firsts] >> np.uint64(32)).astype(np.int64)
+    norms = _K1 * (1 - _B + _B * lengths / _AVERAGE)
+    impacts = (sums * (_K1 + 1) / (sums + norms[documents])).astype(np.float32)
+    return keys[firsts].astype(np.uint32), impacts, np.bincount(documents, minlength=count)
 
 
 def rarity(documents: int, having: int) -> float:

@@ -66,6 +66,10 @@ class Failed(msgspec.Struct, tag="failed", array_like=True, frozen=True):
     number: int
 
 
+class Again(msgspec.Struct, tag="again", array_like=True, frozen=True):
+    """All agents have to be put again: the embedder makes other vectors than before."""
+
+
 class Status(msgspec.Struct, tag="status", array_like=True, frozen=True):
     """Numbers for a page of metrics, sent when they have changed, a few times a second at most."""
 
@@ -77,7 +81,7 @@ class Status(msgspec.Struct, tag="status", array_like=True, frozen=True):
 
 
 ToProcess = Settings | Put | Remove | Filled | Ask
-FromProcess = Answer | Refuse | Failed | Status
+FromProcess = Answer | Refuse | Failed | Again | Status
 
 _encode = msgspec.msgpack.Encoder().encode
 read_to_process = msgspec.msgpack.Decoder(ToProcess).decode

@@ -15,6 +15,7 @@ from typing import Final
 
 from mq9_broker.search.interface import Agents, CursorError, Found, Hit, Query, SearchError, WhenFound
 from mq9_broker.search.messages import (
+    Again,
     Answer,
     Ask,
     Failed,
@@ -75,6 +76,7 @@ class SearchProcess:
         self._log = (log_levels, log_format)
         self._process: asyncio.subprocess.Process | None = None
         self._running: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None]
         self._known: set[str] = set()
         self._is_closed = False
         self._is_filled = False
@@ -214,22 +216,29 @@ class SearchProcess:
         self._process = process
         if self._is_closed:
             process.stdin.close()
-        filling = asyncio.get_running_loop().create_task(self._fill(process.stdin))
+        self._telling = asyncio.get_running_loop().create_task(self._fill(process.stdin))
         try:
             frames = Frames()
             while data := await process.stdout.read(_READ_SIZE):
                 for message in frames.feed(data):
-                    self._take(message)
+                    self._take(message, process.stdin)
         finally:
-            filling.cancel()
+            self._telling.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await filling
+                await self._telling
             if process.returncode is None and not self._is_closed:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
             await process.wait()
 
     async def _fill(self, stdin: asyncio.StreamWriter) -> None:
+        """Tell everything that is registered, then ask what waits."""
+        await self._tell_all(stdin)
+        self._is_filled = True
+        for number, (query, _) in self._questions.items():
+            stdin.write(frame(Ask(number, query)))
+
+    async def _tell_all(self, stdin: asyncio.StreamWriter) -> None:
         """Tell everything that is registered; what changes meanwhile is told too, each as it is then."""
         after: str | None = None
         while step := self._agents.some_after(after, _FILL_STEP):
@@ -240,14 +249,15 @@ class SearchProcess:
             await stdin.drain()
             await asyncio.sleep(0)
         stdin.write(frame(Filled()))
-        self._is_filled = True
-        for number, (query, _) in self._questions.items():
-            stdin.write(frame(Ask(number, query)))
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes, stdin: asyncio.StreamWriter) -> None:
         message = read_from_process(data)
         if isinstance(message, Status):
             self.status = message
+            return
+        if isinstance(message, Again):
+            if self._telling.done():
+                self._telling = asyncio.get_running_loop().create_task(self._tell_all(stdin))
             return
         question = self._questions.pop(message.number, None)
         if question is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import simsimd
@@ -23,10 +24,12 @@ class PackedVector:
 
     __slots__ = ("numbers", "scale")
 
+    numbers: NDArray[np.int8]
+    scale: np.float32
+
     def __init__(self, vector: Vectors) -> None:
-        largest = float(np.abs(vector).max(initial=0.0))
-        self.scale = np.float32(largest / 127)
-        self.numbers: NDArray[np.int8] = np.rint(vector / (self.scale or 1.0)).astype(np.int8)
+        (packed,) = pack(vector[None])
+        self.numbers, self.scale = packed.numbers, packed.scale
 
     def to_bytes(self) -> bytes:
         """Return it as bytes."""
@@ -36,10 +39,21 @@ class PackedVector:
     @classmethod
     def from_bytes(cls, data: bytes) -> PackedVector:
         """Return what `to_bytes` made bytes of."""
+        return cls.of(np.frombuffer(data, np.int8, offset=4), np.frombuffer(data, np.float32, 1)[0])
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.int8], scale: np.float32) -> PackedVector:
+        """Return one of these numbers."""
         made = cls.__new__(cls)
-        made.scale = np.frombuffer(data, np.float32, 1)[0]
-        made.numbers = np.frombuffer(data, np.int8, offset=4)
+        made.numbers, made.scale = numbers, scale
         return made
+
+
+def pack(vectors: Vectors) -> list[PackedVector]:
+    """Return some vectors packed, each as `PackedVector` does it."""
+    scales = (np.abs(vectors).max(axis=1, initial=0.0) / np.float32(127)).astype(np.float32)
+    numbers = np.rint(vectors / np.where(scales > 0, scales, np.float32(1))[:, None]).astype(np.int8)
+    return [PackedVector.of(row, scale) for row, scale in zip(numbers, scales, strict=True)]
 
 
 class Column:
@@ -57,54 +71,81 @@ class Column:
         self.age = 0
         self._ages = np.zeros(0, np.int64)
         self._numbers = np.zeros((0, 0), np.int8)
+        # What 1 is worth; 0 of a row that has no vector.
         self._scales = np.zeros(0, np.float32)
         self._has = np.zeros(0, np.bool_)
 
+    @property
+    def dimensions(self) -> int:
+        """Numbers of a vector, 0 while there is none."""
+        return self._numbers.shape[1]
+
+    def has(self, row: int) -> bool:
+        """Whether a row has a vector."""
+        return row < len(self._has) and bool(self._has[row])
+
+    def get(self, row: int) -> PackedVector:
+        """Return the vector of a row that has one."""
+        return PackedVector.of(self._numbers[row].copy(), self._scales[row])
+
     def put(self, row: int, vector: PackedVector) -> None:
         """Set the vector of a row."""
-        size = len(vector.numbers)
-        if size != self._numbers.shape[1]:
-            # The first vector; or an endpoint changed its mind, and what it said before compares with
-            # nothing.
-            capacity = max(len(self._has), _FIRST_CAPACITY)
-            self._numbers = np.zeros((capacity, size), np.int8)
-            self._scales = np.zeros(capacity, np.float32)
-            self._has = np.zeros(capacity, np.bool_)
-            self._ages = np.zeros(capacity, np.int64)
-            self.count = 0
-        if row >= len(self._has):
-            more = max(row + 1 - len(self._has), len(self._has) // 2)
-            self._numbers = np.concatenate((self._numbers, np.zeros((more, size), np.int8)))
-            self._scales = np.concatenate((self._scales, np.zeros(more, np.float32)))
-            self._has = np.concatenate((self._has, np.zeros(more, np.bool_)))
-            self._ages = np.concatenate((self._ages, np.zeros(more, np.int64)))
-        self.count += not self._has[row]
-        self.age += 1
-        self._ages[row] = self.age
-        self._numbers[row] = vector.numbers
-        self._scales[row] = vector.scale
-        self._has[row] = True
+        self.put_all([row], [vector])
+
+    def put_all(self, rows: Sequence[int], vectors: Sequence[PackedVector]) -> None:
+        """Set the vectors of some different rows; all have the same dimensions."""
+        if not rows:
+            return
+        if not self.dimensions:
+            self._numbers = np.zeros((0, len(vectors[0].numbers)), np.int8)
+        self._make_room(max(rows) + 1)
+        places = np.array(rows)
+        self.count += len(rows) - int(np.count_nonzero(self._has[places]))
+        self._ages[places] = np.arange(self.age + 1, self.age + 1 + len(rows))
+        self.age += len(rows)
+        self._numbers[places] = np.stack([vector.numbers for vector in vectors])
+        self._scales[places] = [vector.scale for vector in vectors]
+        self._has[places] = True
+
+    def _make_room(self, rows: int) -> None:
+        known = len(self._has)
+        if rows > known:
+            capacity = max(rows, known + known // 2, _FIRST_CAPACITY)
+            self._numbers = _longer(self._numbers, capacity)
+            self._scales = _longer(self._scales, capacity)
+            self._has = _longer(self._has, capacity)
+            self._ages = _longer(self._ages, capacity)
 
     def remove(self, row: int) -> None:
         """Forget the vector of a row."""
-        if row < len(self._has) and self._has[row]:
+        if self.has(row):
             self.count -= 1
             self._has[row] = False
+            self._scales[row] = 0
 
-    def compare(self, query: PackedVector, rows: int, age: int | None = None) -> Vectors:
-        """Return the cosine of each of the first rows with a query; NaN where there is no vector.
-
-        Args:
-            query: The query's vector.
-            rows: How many rows.
-            age: Vectors that came after the column was so old count as not there.
-        """
-        found = np.full(rows, np.nan, np.float32)
+    def compare(self, query: PackedVector, rows: int) -> Vectors:
+        """Return the cosine of each of the first rows with a query; 0 where there is no vector."""
+        found = np.zeros(rows, np.float32)
         size = min(rows, len(self._has))
-        if not self.count or not size or len(query.numbers) != self._numbers.shape[1]:
-            return found
-        products = np.asarray(simsimd.cdist(query.numbers[None], self._numbers[:size], "dot"))[0]
-        cosines = products.astype(np.float32) * self._scales[:size] * query.scale
-        there = self._has[:size] if age is None else self._has[:size] & (self._ages[:size] <= age)
-        found[:size] = np.where(there, cosines, np.float32(np.nan))
+        if self.count and size and len(query.numbers) == self.dimensions:
+            products = np.asarray(simsimd.cdist(query.numbers[None], self._numbers[:size], "dot"))[0]
+            np.multiply(products, self._scales[:size] * query.scale, out=found[:size], casting="same_kind")
         return found
+
+    def missing(self, rows: int, age: int) -> NDArray[np.bool_] | None:
+        """Return which of the first rows have no vector, or one that came after the column was so old.
+
+        None: it has one for every row that ever was one of them and is not gone.
+        """
+        size = min(rows, len(self._has))
+        found = np.ones(rows, np.bool_)
+        found[:size] = ~self._has[:size]
+        if age < self.age:
+            found[:size] |= self._ages[:size] > age
+        return found if found.any() else None
+
+
+def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:
+    longer = np.zeros((size, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 # Words of a query beyond this many different ones are ignored: nobody types them, and each costs a look-up.
@@ -49,26 +48,31 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", folded)))
 
 
-def index_words(text: str) -> list[str]:
-    """Return the words of a document, repeats included."""
+def words_of_compound(compound: str) -> list[str]:
+    """Return the words of what `compounds` found, in the order of a document's."""
     found: list[str] = []
-    for compound in _compounds(text):
-        parts = _parts(compound)
-        for part in parts:
-            if UNSPACED.match(part):
-                found += part
-                found += [part[i : i + 2] for i in range(len(part) - 1)]
-            else:
-                found.append(part)
-        found += _wholes(compound, parts)
-        found += _humps(compound)
+    parts = _parts(compound)
+    for part in parts:
+        if UNSPACED.match(part):
+            found += part
+            found += [part[i : i + 2] for i in range(len(part) - 1)]
+        else:
+            found.append(part)
+    found += _wholes(compound, parts)
+    found += _humps(compound)
     return found
+
+
+def compounds(text: str) -> list[str]:
+    """Return what stands together in a text: words, and words joined by marks as identifiers are."""
+    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return _COMPOUND.findall(normal)
 
 
 def query_words(text: str) -> list[QueryWord]:
     """Return the different words of a query; of Chinese the pairs, or a character that stands alone."""
     found: dict[str, bool] = {}
-    for compound in _compounds(text):
+    for compound in compounds(text):
         if len(found) >= MAX_QUERY_WORDS:
             break
         parts = _parts(compound)
@@ -90,11 +94,6 @@ def last_word(text: str) -> str:
     match = re.search(r"[^\W_]+\Z", text[-4 * MAX_WORD :])
     parts = _parts(match.group()) if match is not None else []
     return parts[-1] if parts and not UNSPACED.match(parts[-1]) else ""
-
-
-def _compounds(text: str) -> Iterator[str]:
-    normal = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return (match.group() for match in _COMPOUND.finditer(normal))
 
 
 def _parts(compound: str) -> list[str]:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -28,7 +29,9 @@ from mq9_broker.search.embedders import (
 )
 from mq9_broker.search.index import SearchIndex, Taken
 from mq9_broker.search.interface import CursorError, Query
+from mq9_broker.search.keywords import Merge
 from mq9_broker.search.messages import (
+    Again,
     Answer,
     Ask,
     Failed,
@@ -44,14 +47,19 @@ from mq9_broker.search.messages import (
     frame,
     read_to_process,
 )
+from mq9_broker.search.segments import Segment
 from mq9_broker.search.settings import BUILTIN, SearchSettings
 
 _log = logging.getLogger(__name__)
 
 _READ_SIZE: Final = 2**18
+# Agents that are taken in at once.
+_PUT_TOGETHER: Final = 500
 # Reads of the pipe that wait to be worked off.
 _MOST_UNREAD: Final = 16
 _STATUS_INTERVAL_S: Final = 0.25
+# Agents that may have no fast vector yet: whoever asks by meaning waits for them.
+_MOST_SOON: Final = 1_024
 # Quiet after which vectors are made: a burst of registrations is taken in first, and a broker that
 # lives for a second loads no tables.
 _QUIET_FAST_S: Final = 0.2
@@ -59,8 +67,12 @@ _QUIET_S: Final = 1.0
 _MOST_PUT_OFF_S: Final = 2.0
 # How often it is looked whether the tables are loaded.
 _LOADING_S: Final = 0.05
-# However many messages come, something is embedded once in that time.
+# Quiet in which several texts are embedded one after the other; before, and however many messages come, it
+# is those of one agent in each interval.
+_STILL_S: Final = 0.02
 _WORK_INTERVAL_S: Final = 0.1
+# Once its input has ended it may finish what it is at, so long.
+_END_S: Final = 0.5
 # An endpoint that failed is left alone so long, twice as long after each further failure up to the most.
 _FIRST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 60.0
@@ -89,6 +101,17 @@ class _Embedded:
         self.work = work
 
 
+class _Merged:
+    """Segments of the index have been merged beside everything else."""
+
+    def __init__(self, future: Future[Segment], merge: Merge) -> None:
+        self.future = future
+        self.merge = merge
+
+
+_Inbox = queue.Queue[list[ToProcess] | _Embedded | _Merged | None]
+
+
 class Worker:
     """Works off messages, and embeds when there are none.
 
@@ -102,7 +125,7 @@ class Worker:
         self,
         settings: SearchSettings,
         output: BinaryIO,
-        inbox: queue.Queue[list[ToProcess] | _Embedded | None],
+        inbox: _Inbox,
     ) -> None:
         self._settings = settings
         self._output = output
@@ -121,10 +144,17 @@ class Worker:
         self._last_message_at = time.monotonic()
         self._busy_since: float | None = None
         self._loading: threading.Thread | None = None
+        self._merging = ThreadPoolExecutor(1)
+        self._is_over = False
+
+    def end(self) -> None:
+        """End soon, whatever there is still to do. It may be called in any thread."""
+        self._is_over = True
+        self._inbox.put(None)
 
     def run(self) -> None:
         """Work until the inbox says that it is over."""
-        while True:
+        while not self._is_over:
             try:
                 item = self._inbox.get(timeout=self._patience())
             except queue.Empty:
@@ -134,15 +164,17 @@ class Worker:
                 break
             if isinstance(item, _Embedded):
                 self._embedded(item)
+            elif isinstance(item, _Merged):
+                self.index.end_work(item.merge, item.future.result())
             else:
-                for message in item:
-                    self._take(message)
+                self._take_all(item)
                 self._last_message_at = time.monotonic()
             if time.monotonic() - self._last_work_at > _WORK_INTERVAL_S:
                 self._work()
             self._tell()
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._merging):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
         self.index.close()
 
     def _patience(self) -> float | None:
@@ -171,25 +203,40 @@ class Worker:
             return None
         if self._loading is not None and self._loading.is_alive():
             return _LOADING_S
-        return max(self._pause(now, _QUIET_S), self._paused_until - now)
+        still = min(self._last_message_at + _STILL_S, self._last_work_at + _WORK_INTERVAL_S)
+        return max(self._pause(now, _QUIET_S), still - now, self._paused_until - now)
 
     def _pause(self, now: float, quiet: float) -> float:
         """Seconds until nobody has said anything for so long; but it is not put off for ever."""
         since = self._busy_since if self._busy_since is not None else now
         return max(min(self._last_message_at + quiet, since + _MOST_PUT_OFF_S) - now, 0.0)
 
-    def _take(self, message: ToProcess) -> None:
-        if isinstance(message, Put):
-            try:
-                self.index.put(message.name, message.body)
-            except Exception:
-                _log.exception("agent %r cannot be indexed", message.name)
-        elif isinstance(message, Remove):
-            self.index.remove(message.name)
-        elif isinstance(message, Ask):
-            self._ask(message)
-        elif isinstance(message, Filled):
-            self.index.filled()
+    def _take_all(self, messages: list[ToProcess]) -> None:
+        """Work off messages in order, registrations that follow each other together."""
+        agents: list[tuple[str, bytes]] = []
+        for message in messages:
+            if self._is_over:
+                return
+            if isinstance(message, Put):
+                agents.append((message.name, message.body))
+                continue
+            self._put(agents)
+            agents = []
+            if isinstance(message, Remove):
+                self.index.remove(message.name)
+            elif isinstance(message, Ask):
+                self._ask(message)
+            elif isinstance(message, Filled):
+                self.index.filled()
+        self._put(agents)
+
+    def _put(self, agents: list[tuple[str, bytes]]) -> None:
+        for start in range(0, len(agents), _PUT_TOGETHER):
+            if self._is_over:
+                return
+            self.index.put_all(agents[start : start + _PUT_TOGETHER])
+            if self.index.soon > _MOST_SOON:
+                self.index.embed_soon(self.index.soon - _MOST_SOON)
 
     def _ask(self, ask: Ask) -> None:
         if (
@@ -237,15 +284,24 @@ class Worker:
         if vectors is None:
             self.index.put_back(item.work)
         else:
-            self.index.set_vectors(item.work, vectors)
+            self._set_vectors(item.work, vectors)
+
+    def _set_vectors(self, taken: list[Taken], vectors: Vectors) -> None:
+        self.index.set_vectors(taken, vectors)
+        if self.index.wants_bodies:
+            self.index.wants_bodies = False
+            self._send(Again())
 
     def _work(self) -> None:
         """Do a little of what can wait."""
-        self._last_work_at = time.monotonic()
-        if self._rest() != 0.0:
+        rest = self._rest()
+        now = self._last_work_at = time.monotonic()
+        if rest is None or rest > 0:
             pass
         elif self.index.has_work:
-            self.index.work()
+            merge = self.index.begin_work()
+            future = self._merging.submit(merge.run)
+            future.add_done_callback(lambda done: self._inbox.put(_Merged(done, merge)))
         elif self.index.soon:
             self.index.embed_soon(FastEmbedder.batch)
         elif isinstance(self._embedder, MultilingualEmbedder) and not self._embedder.is_ready:
@@ -253,11 +309,11 @@ class Worker:
             self._loading = threading.Thread(target=self._embedder.load, daemon=True)
             self._loading.start()
         else:
-            self._embed()
+            self._embed(is_still=now - self._last_message_at >= _STILL_S)
         self._tell()
 
-    def _embed(self) -> None:
-        taken, texts = self.index.next_texts()
+    def _embed(self, is_still: bool) -> None:
+        taken, texts = self.index.next_texts(None if is_still or self._is_remote else 1)
         if not taken or self._embedder is None:
             return
         if self._pool is not None:
@@ -270,7 +326,7 @@ class Worker:
             _log.exception("%d agents cannot be embedded", len(taken))
             self.index.give_up(taken)
             return
-        self.index.set_vectors(taken, vectors)
+        self._set_vectors(taken, vectors)
 
     def _status(self) -> Status:
         return Status(
@@ -319,7 +375,7 @@ def main() -> int:
 
 
 def _run(source: BinaryIO, output: BinaryIO, first: list[ToProcess], frames: Frames) -> int:
-    inbox: queue.Queue[list[ToProcess] | _Embedded | None] = queue.Queue()
+    inbox: _Inbox = queue.Queue()
     settings = first[0]
     if not isinstance(settings, Settings):
         raise TypeError(f"settings expected first, got {settings!r:.100}")
@@ -338,12 +394,27 @@ def _run(source: BinaryIO, output: BinaryIO, first: list[ToProcess], frames: Fra
                     inbox.put(messages)
         inbox.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    def watch() -> None:
+        _wait_for_end(source.fileno())
+        worker.end()
+        time.sleep(_END_S)
+        os._exit(0)  # it is in the midst of something long
+
+    for target in (read, watch) if hasattr(select, "poll") else (read,):
+        threading.Thread(target=target, daemon=True).start()
     try:
         worker.run()
     except BrokenPipeError:
         return 0  # the broker is gone
     return 0
+
+
+def _wait_for_end(file: int) -> None:
+    """Wait until nobody can write to a pipe any more, whatever is still in it."""
+    poll = select.poll()
+    poll.register(file, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
+    while not poll.poll():
+        pass
 
 
 if __name__ == "__main__":

@@ -1,0 +1,106 @@
+"""The words of the keyword index, each by a number, so that documents and postings are arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sortedcontainers import SortedList  # type: ignore[import-untyped]
+
+from mq9_broker.search.words import compounds, words_of_compound
+
+Numbers = NDArray[np.uint32]
+
+# Words that a prefix stands for, at most.
+_MOST_COMPLETIONS: Final = 256
+# Compounds whose words are remembered: most texts are made of the same ones.
+_MOST_REMEMBERED: Final = 50_000
+_LONGEST_REMEMBERED: Final = 48
+
+
+class Vocabulary:
+    """Words by number and numbers by word."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._words: list[str] = []
+        self._remembered: dict[str, tuple[int, ...]] = {}
+        self._sorted: SortedList[str] = SortedList()
+        # Words before this one are sorted.
+        self._sorted_to = 0
+
+    def __len__(self) -> int:
+        """The number of different words."""
+        return len(self._words)
+
+    def of_text(self, text: str) -> list[int]:
+        """Return the words of a document, repeats included; new ones get a number."""
+        found: list[int] = []
+        remembered = self._remembered
+        for compound in compounds(text):
+            known = remembered.get(compound)
+            if known is None:
+                known = tuple(self.of_words(words_of_compound(compound)))
+                if len(compound) <= _LONGEST_REMEMBERED:
+                    if len(remembered) >= _MOST_REMEMBERED:
+                        remembered.clear()
+                    remembered[compound] = known
+            found += known
+        return found
+
+    def of_words(self, words: Sequence[str]) -> list[int]:
+        """Return the numbers of words; new ones get one."""
+        numbers = self._numbers
+        try:
+            return [numbers[word] for word in words]
+        except KeyError:
+            for word in words:
+                if word not in numbers:
+                    numbers[word] = len(self._words)
+                    self._words.append(word)
+            return [numbers[word] for word in words]
+
+    def find(self, word: str) -> int | None:
+        """Return the number of a word, if it has one."""
+        return self._numbers.get(word)
+
+    def spelled(self, numbers: Numbers) -> list[str]:
+        """Return the words that have these numbers."""
+        words = self._words
+        return [words[number] for number in numbers.tolist()]
+
+    def sort(self) -> None:
+        """Take the words that came since the last time in order."""
+        if self._sorted_to < len(self._words):
+            self._sorted.update(self._words[self._sorted_to :])
+            self._sorted_to = len(self._words)
+
+    def completions(self, prefix: str) -> list[int]:
+        """Return the words that begin with a prefix, itself included, in their order."""
+        self.sort()
+        found: list[int] = []
+        for word in self._sorted.irange(prefix, prefix + "\U0010ffff"):
+            found.append(self._numbers[word])
+            if len(found) == _MOST_COMPLETIONS:
+                break
+        return found
+
+    def keep_only(self, numbers: Numbers) -> NDArray[np.int64]:
+        """Forget all other words, and number the rest again, in the same order.
+
+        Args:
+            numbers: Words to keep, ascending.
+
+        Returns:
+            The new number of each old one; of a word that is forgotten, -1.
+        """
+        renumbered = np.full(len(self._words), -1, np.int64)
+        renumbered[numbers] = np.arange(len(numbers))
+        self._words = self.spelled(numbers)
+        self._numbers = {word: number for number, word in enumerate(self._words)}
+        self._remembered.clear()
+        self._sorted = SortedList(self._words)
+        self._sorted_to = len(self._words)
+        return renumbered
