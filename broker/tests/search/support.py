@@ -1,6 +1,8 @@
 """An index over agents that a test names."""
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from mq9_broker.search.inline import InlineSearch
@@ -60,3 +62,13 @@ def of(**descriptions: str) -> Registry:
     for name, text in descriptions.items():
         registry.put(name, description=text)
     return registry
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], tries: int = 3000) -> None:
+    """Wait until something is so that another process brings about."""
+    for _ in range(tries):
+        found = condition()
+        if await found if isinstance(found, Awaitable) else found:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not come to that")

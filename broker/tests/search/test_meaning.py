@@ -11,7 +11,7 @@ import pytest
 from mq9_broker.search.chinese import gloss, pinyin, words
 from mq9_broker.search.embedders import FastEmbedder, MultilingualEmbedder
 from mq9_broker.search.settings import SearchSettings
-from mq9_broker.search.vectors import Column, PackedVector
+from mq9_broker.search.vectors import Column, pack
 
 from .support import Registry
 
@@ -138,16 +138,17 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: bytes) -> None:
 def test_vectors_of_eight_bits_say_what_the_exact_ones_say() -> None:
     exact = FastEmbedder().embed(list(AGENTS.values()))
     column = Column("fast")
-    for row, vector in enumerate(exact):
-        column.put(2 * row, PackedVector.from_bytes(PackedVector(vector).to_bytes()))
-    found = column.compare(PackedVector(exact[0]), 2 * len(exact))
+    for row, vector in enumerate(pack(exact)):
+        column.put(2 * row, vector)
+        assert column.get(2 * row) == vector
+    found = column.compare(exact[0], 2 * len(exact))
     missing = column.missing(2 * len(exact), column.age)
     assert missing is not None
     assert missing.tolist() == [False, True] * len(exact)
     assert not found[1::2].any()
     np.testing.assert_allclose(found[::2], exact @ exact[0], atol=0.02)
     column.remove(0)
-    assert not column.compare(PackedVector(exact[0]), 1).any()
+    assert not column.compare(exact[0], 1).any()
     missing = column.missing(1, column.age)
     assert missing is not None
     assert missing.all()

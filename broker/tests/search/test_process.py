@@ -5,16 +5,20 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mq9_broker.search.interface import Found, Outcome, Query
+from mq9_broker.search.messages import Answer, Ask, Frames, Put, Settings, frame, read_from_process
 from mq9_broker.search.process import SearchProcess
 from mq9_broker.search.settings import SearchSettings
 
-from .support import WORDS, Agents
+from .support import WORDS, Agents, eventually
 
 
 class Searcher:
@@ -30,7 +34,7 @@ class Searcher:
 
     def ask(self, text: str, **options: Any) -> asyncio.Future[Outcome]:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        query = Query(text=text, limit=10, **{"by_meaning": False, **options})
+        query = Query(text=text, **{"limit": 10, "by_meaning": False, **options})
         self.process.ask(query, future.set_result)
         return future
 
@@ -148,3 +152,58 @@ async def test_after_another_start_only_what_is_registered_then_is_known() -> No
         searcher.process.start()
         assert await searcher.names("word") == ["b"]
         assert searcher.process.restarts == 0
+
+
+def test_it_ends_in_the_midst_of_work_when_its_input_does() -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "mq9_broker.search.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert started.stdin is not None
+    assert started.stdout is not None
+    started.stdin.write(frame(Settings(WORDS, "info", "text")))
+    started.stdin.write(frame(Ask(1, Query(text="first", by_meaning=False, limit=1))))
+    started.stdin.flush()
+    frames = Frames()
+    messages: list[object] = []
+    while not any(isinstance(message, Answer) for message in messages):
+        messages += map(read_from_process, frames.feed(os.read(started.stdout.fileno(), 2**16)))
+    # Far more than it can do by then, and behind it all a question.
+    for number in range(40):
+        text = " ".join(f"word{number}x{n}" for n in range(10_000))
+        started.stdin.write(frame(Put(f"n{number}", json.dumps({"text": text}).encode())))
+    started.stdin.write(frame(Ask(2, Query(text="last", by_meaning=False, limit=1))))
+    started.stdin.close()
+    rest = started.stdout.read()
+    assert started.wait(60) == 0
+    assert not [m for m in map(read_from_process, frames.feed(rest)) if isinstance(m, Answer)]
+    started.stdout.close()
+
+
+async def same(searcher: Searcher, expected: Outcome) -> bool:
+    return await searcher.ask("task 7", by_meaning=True) == expected
+
+
+async def test_what_was_made_is_there_after_a_kill(tmp_path: Path) -> None:
+    settings = SearchSettings(cache=str(tmp_path))
+    agents = Agents()
+    async with searching(settings, agents) as searcher:
+        for number in range(30):
+            searcher.put(f"n{number:02}", description=f"does task {number} of thirty")
+        await searcher.names("task 7", by_meaning=True)
+        await eventually(lambda: searcher.process.status is not None and not searcher.process.waiting)
+        expected = await searcher.ask("task 7", by_meaning=True)
+        assert searcher.process.process_id is not None
+        os.kill(searcher.process.process_id, signal.SIGKILL)
+        # The fast vectors answer until the tables of the multilingual ones are loaded.
+        await eventually(lambda: same(searcher, expected))
+        assert searcher.process.waiting == 0
+        assert searcher.process.restarts == 1
+    agents["n07"] = b'{"name":"n07","description":"sings"}'
+    del agents["n08"]
+    async with searching(settings, agents) as searcher:
+        found = await searcher.ask("sings", limit=10)
+        assert isinstance(found, Found)
+        assert [hit.name for hit in found.hits] == ["n07"]
+        assert await searcher.names("7 ") == []
+        assert await searcher.names("8 ") == []
+        assert await searcher.names("9 ") == ["n09"]

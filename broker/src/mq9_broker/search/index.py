@@ -33,7 +33,7 @@ from mq9_broker.search.embedders import (
 from mq9_broker.search.interface import CursorError, Found, Hit, Query
 from mq9_broker.search.keywords import Impacts, KeywordIndex, Merge, rarity
 from mq9_broker.search.segments import Scores, Segment
-from mq9_broker.search.vectors import Column, PackedVector, pack
+from mq9_broker.search.vectors import Column, Packed, dimensions_of, pack
 from mq9_broker.search.words import last_word, query_words
 
 _log = logging.getLogger(__name__)
@@ -57,6 +57,9 @@ _MOST_IMPACT: Final = 2.2
 
 # Characters of a question that its vectors are made of.
 _MOST_QUESTION: Final = 500
+
+# Stands for the digest of a text that is no agent's.
+_PROBE: Final = b""
 
 _FIRST_ROWS: Final = 1024
 _LEAST_GARBAGE: Final = 1024
@@ -142,6 +145,11 @@ class SearchIndex:
         return self._waiting_rows
 
     @property
+    def has_texts(self) -> bool:
+        """Whether `next_texts` has something."""
+        return bool(self._waiting)
+
+    @property
     def has_vectors(self) -> bool:
         """Whether there are vectors of the embedder."""
         return self._column.count > 0
@@ -194,7 +202,9 @@ class SearchIndex:
         columns = [column for column in (self._column, self._older) if column is not None]
         wanted = list(texts.values()) if self._embedder is not None else []
         vectors = [self._cache.vectors(wanted, column.identity) for column in columns]
-        restored: dict[int, PackedVector] = {}
+        # Vectors that are known, by column and row.
+        fast: dict[int, Packed] = {}
+        known: list[dict[int, Packed]] = [{} for _ in columns]
         for (name, body), digest in zip(agents, digests, strict=True):
             row = self._rows.get(name)
             if row is None or self._digests[row] != digest:
@@ -205,31 +215,40 @@ class SearchIndex:
                 entry = entries.get(digest)
                 if entry is not None:
                     self._keywords.add_known(row, entry.impacts)
-                    restored[row] = entry.fast
+                    fast[row] = entry.fast
                 else:
                     card = cards[digest]
                     self._keywords.add(row, card.fields)
                     if self._fast is not None:
                         self._soon[row] = _Soon(digest, texts[digest], card.everything)
-            if self._embedder is not None and not self._column.has(row):
-                self._want_vector(row, texts[digest], vectors, cards.get(digest), body)
-        kept = [row for row in restored if self._alive[row]]
-        self._fast_column.put_all(kept, [restored[row] for row in kept])
+            if self._embedder is not None and not self._column.has(row) and row not in known[0]:
+                self._want_vector(row, texts[digest], vectors, known, cards.get(digest), body)
+        for column, some in zip((self._fast_column, *columns), (fast, *known), strict=True):
+            rows = [row for row in some if self._alive[row]]
+            column.put_all(rows, [some[row] for row in rows])
+        for row in known[0]:
+            if self._alive[row]:
+                self._row_of[self._texts[row]] = row
         if self._keywords.is_full:
             self._seal()
 
     def _want_vector(
-        self, row: int, texts: bytes, vectors: list[dict[bytes, PackedVector]], card: Card | None, body: bytes
+        self,
+        row: int,
+        texts: bytes,
+        vectors: list[dict[bytes, Packed]],
+        known: list[dict[int, Packed]],
+        card: Card | None,
+        body: bytes,
     ) -> None:
-        """Give a row the vector of its texts, or put them in the queue."""
+        """Note the vector of a row's texts among those that are known, or put the texts in the queue."""
         same = self._row_of.get(texts)
-        known = vectors[0].get(texts) if same is None else self._column.get(same)
-        if known is not None and self._column.dimensions in (0, len(known.numbers)):
-            self._column.put(row, known)
-            self._row_of[texts] = row
+        vector = vectors[0].get(texts) if same is None else self._column.get(same)
+        if vector is not None and self._column.dimensions in (0, dimensions_of(vector)):
+            known[0][row] = vector
             return
         if self._older is not None and texts in vectors[1]:
-            self._older.put(row, vectors[1][texts])
+            known[1][row] = vectors[1][texts]
         waiting = self._waiting.get(texts)
         if waiting is None:
             card = card or read_card(body)
@@ -331,7 +350,7 @@ class SearchIndex:
         if taken and self._column.dimensions not in (0, vectors.shape[1]):
             self._start_over(vectors.shape[1])
         place = 0
-        made: list[tuple[bytes, PackedVector]] = []
+        made: list[tuple[bytes, Packed]] = []
         for digest, waiting in taken:
             vector = vectors[place]
             if waiting.skills:
@@ -339,18 +358,25 @@ class SearchIndex:
             place += len(waiting.texts)
             now = self._waiting.pop(digest, None)
             if now is not None:
-                packed = PackedVector(vector)
+                (packed,) = pack(vector[None])
                 rows = list(now.rows)
                 self._waiting_rows -= len(rows)
                 self._column.put_all(rows, [packed] * len(rows))
-                self._row_of[digest] = rows[0]
-                made.append((digest, packed))
+                if rows:
+                    self._row_of[digest] = rows[0]
+                    made.append((digest, packed))
         self._cache.put_vectors(self._column.identity, made)
         if not self._waiting:
             if self._older is not None:
                 self._older = self._older_embedder = None
                 self._cache.keep_only_embedder(self._column.identity)
             self._cache.commit()
+
+    def _doubt(self) -> None:
+        """Embed some text: a query's vector has another length than those of the agents."""
+        if _PROBE not in self._waiting:
+            self._waiting[_PROBE] = _Waiting("?", "")
+            self._queue.append(_PROBE)
 
     def _start_over(self, dimensions: int) -> None:
         """Forget all better vectors: they compare with nothing that the embedder makes now."""
@@ -507,7 +533,7 @@ class SearchIndex:
         if self._fast is None:
             return words
         self.embed_soon()
-        scores = self._fast_column.compare(PackedVector(self._fast.embed(texts[-1:])[0]), size)
+        scores = self._fast_column.compare(self._fast.embed(texts[-1:])[0], size)
         expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * scores
         better, missing = self._better(texts, size, vectors, age)
         scores *= np.float32(_FAST)
@@ -529,9 +555,9 @@ class SearchIndex:
         if self._older is not None and self._older.count > self._column.count:
             if self._older_embedder is None:
                 self._older_embedder = MultilingualEmbedder()
-            mixed = _mixed(list(self._older_embedder.embed(texts)))
             older = self._older
-            return older.compare(PackedVector(mixed), size), older.missing(size, older.age)
+            vector = _mixed(list(self._older_embedder.embed(texts)))
+            return older.compare(vector, size), older.missing(size, older.age)
         if not self._column.count or not age:
             return None, None
         if vectors is None:
@@ -542,10 +568,12 @@ class SearchIndex:
             except EmbedderError as error:
                 _log.warning("a query is answered by the fast vectors: %s", error)
                 return None, None
-        if not vectors or len(vectors[0]) != self._column.dimensions:
+        if not vectors:
             return None, None
-        packed = PackedVector(_mixed(vectors))
-        return self._column.compare(packed, size), self._column.missing(size, age)
+        if len(vectors[0]) != self._column.dimensions:
+            self._doubt()
+            return None, None
+        return self._column.compare(_mixed(vectors), size), self._column.missing(size, age)
 
     def _best(self, query: Query, scores: Scores, candidates: NDArray[np.int64]) -> list[Hit]:
         names = self._names

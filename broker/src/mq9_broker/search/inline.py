@@ -55,7 +55,7 @@ class InlineSearch:
         """Embed what waits to be."""
         self.index.embed_soon()
         embedder = self.index.embedder
-        while embedder is not None and self.index.waiting:
+        while embedder is not None and self.index.has_texts:
             taken, texts = self.index.next_texts()
             self.index.set_vectors(taken, embedder.embed(texts))
             if self.index.wants_bodies:

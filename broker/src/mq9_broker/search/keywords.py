@@ -31,6 +31,8 @@ _AVERAGE: Final = 80.0
 _MOST_COLLECTED: Final = 100_000
 _MERGED_AT_ONCE: Final = 20_000
 _MOST_SEGMENTS: Final = 8
+# New words that the next search for beginnings may have to take in order.
+_MOST_UNSORTED: Final = 10_000
 # A segment before several others is merged with them if it is not larger than so many times their size.
 _ALIKE: Final = 2
 # A word of so many documents, and of so large a part of them, is kept as one number for each document too.
@@ -49,11 +51,11 @@ class Impacts(NamedTuple):
 
     Attributes:
         words: Its words.
-        impacts: From 0 to 1 + k1.
+        impacts: From 0 to 1 + k1, 32-bit floats.
     """
 
     words: list[str]
-    impacts: Scores
+    impacts: bytes
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class _Collected:
         self.rows: list[int] = []
         # Of documents whose impacts are known: words, impacts, and how many each document has.
         self.known_words = array("I")
-        self.known_impacts: list[Scores] = []
+        self.known_impacts = array("f")
         self.known_lengths = array("I")
         self.known_rows: list[int] = []
 
@@ -146,7 +148,7 @@ class KeywordIndex:
         """Add a document whose impacts are known; they are what `seal` returned for it."""
         collected = self._collected
         collected.known_words.extend(self._vocabulary.of_words(known.words))
-        collected.known_impacts.append(known.impacts)
+        collected.known_impacts.frombytes(known.impacts)
         collected.known_lengths.append(len(known.words))
         collected.known_rows.append(row)
 
@@ -168,16 +170,19 @@ class KeywordIndex:
         )
         self._segments.append(
             segment_of(
-                np.concatenate((new, known)), rows, np.concatenate((impacts, *collected.known_impacts))
+                np.concatenate((new, known)),
+                rows,
+                np.concatenate((impacts, np.array(collected.known_impacts, np.float32))),
             )
         )
-        self._vocabulary.sort()
+        if self._vocabulary.unsorted > _MOST_UNSORTED:
+            self._vocabulary.sort()
         self._merge_small()
         if not wanted:
             return []
         ends = np.cumsum(lengths).tolist()
         return [
-            (row, Impacts(self._vocabulary.spelled(new[start:end]), impacts[start:end]))
+            (row, Impacts(self._vocabulary.spelled(new[start:end]), impacts[start:end].tobytes()))
             for row, start, end in zip(collected.rows, [0, *ends], ends, strict=False)
         ]
 

@@ -14,46 +14,22 @@ from mq9_broker.search.embedders import Vectors
 _FIRST_CAPACITY: Final = 1024
 
 
-class PackedVector:
-    """A vector of length 1 as whole numbers from -127 to 127 and what one of them is worth.
-
-    Attributes:
-        numbers: The numbers.
-        scale: The worth of 1.
-    """
-
-    __slots__ = ("numbers", "scale")
-
-    numbers: NDArray[np.int8]
-    scale: np.float32
-
-    def __init__(self, vector: Vectors) -> None:
-        (packed,) = pack(vector[None])
-        self.numbers, self.scale = packed.numbers, packed.scale
-
-    def to_bytes(self) -> bytes:
-        """Return it as bytes."""
-        data: bytes = self.scale.tobytes() + self.numbers.tobytes()
-        return data
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> PackedVector:
-        """Return what `to_bytes` made bytes of."""
-        return cls.of(np.frombuffer(data, np.int8, offset=4), np.frombuffer(data, np.float32, 1)[0])
-
-    @classmethod
-    def of(cls, numbers: NDArray[np.int8], scale: np.float32) -> PackedVector:
-        """Return one of these numbers."""
-        made = cls.__new__(cls)
-        made.numbers, made.scale = numbers, scale
-        return made
+# A vector of length 1: what 1 is worth as a 32-bit float, then whole numbers from -127 to 127.
+Packed = bytes
+_SCALE_SIZE: Final = 4
 
 
-def pack(vectors: Vectors) -> list[PackedVector]:
-    """Return some vectors packed, each as `PackedVector` does it."""
+def pack(vectors: Vectors) -> list[Packed]:
+    """Return some vectors packed."""
     scales = (np.abs(vectors).max(axis=1, initial=0.0) / np.float32(127)).astype(np.float32)
     numbers = np.rint(vectors / np.where(scales > 0, scales, np.float32(1))[:, None]).astype(np.int8)
-    return [PackedVector.of(row, scale) for row, scale in zip(numbers, scales, strict=True)]
+    data = np.concatenate((scales[:, None].view(np.int8), numbers), axis=1)
+    return [row.tobytes() for row in data]
+
+
+def dimensions_of(packed: Packed) -> int:
+    """Return how many numbers a packed vector has."""
+    return len(packed) - _SCALE_SIZE
 
 
 class Column:
@@ -84,27 +60,29 @@ class Column:
         """Whether a row has a vector."""
         return row < len(self._has) and bool(self._has[row])
 
-    def get(self, row: int) -> PackedVector:
+    def get(self, row: int) -> Packed:
         """Return the vector of a row that has one."""
-        return PackedVector.of(self._numbers[row].copy(), self._scales[row])
+        data: bytes = self._scales[row].tobytes() + self._numbers[row].tobytes()
+        return data
 
-    def put(self, row: int, vector: PackedVector) -> None:
+    def put(self, row: int, vector: Packed) -> None:
         """Set the vector of a row."""
         self.put_all([row], [vector])
 
-    def put_all(self, rows: Sequence[int], vectors: Sequence[PackedVector]) -> None:
+    def put_all(self, rows: Sequence[int], vectors: Sequence[Packed]) -> None:
         """Set the vectors of some different rows; all have the same dimensions."""
         if not rows:
             return
         if not self.dimensions:
-            self._numbers = np.zeros((0, len(vectors[0].numbers)), np.int8)
+            self._numbers = np.zeros((0, dimensions_of(vectors[0])), np.int8)
         self._make_room(max(rows) + 1)
         places = np.array(rows)
         self.count += len(rows) - int(np.count_nonzero(self._has[places]))
         self._ages[places] = np.arange(self.age + 1, self.age + 1 + len(rows))
         self.age += len(rows)
-        self._numbers[places] = np.stack([vector.numbers for vector in vectors])
-        self._scales[places] = [vector.scale for vector in vectors]
+        data = np.frombuffer(b"".join(vectors), np.int8).reshape(len(rows), -1)
+        self._scales[places] = data[:, :_SCALE_SIZE].copy().view(np.float32)[:, 0]
+        self._numbers[places] = data[:, _SCALE_SIZE:]
         self._has[places] = True
 
     def _make_room(self, rows: int) -> None:
@@ -123,13 +101,16 @@ class Column:
             self._has[row] = False
             self._scales[row] = 0
 
-    def compare(self, query: PackedVector, rows: int) -> Vectors:
+    def compare(self, query: Vectors, rows: int) -> Vectors:
         """Return the cosine of each of the first rows with a query; 0 where there is no vector."""
         found = np.zeros(rows, np.float32)
         size = min(rows, len(self._has))
-        if self.count and size and len(query.numbers) == self.dimensions:
-            products = np.asarray(simsimd.cdist(query.numbers[None], self._numbers[:size], "dot"))[0]
-            np.multiply(products, self._scales[:size] * query.scale, out=found[:size], casting="same_kind")
+        if self.count and size and len(query) == self.dimensions:
+            scale = max(float(np.abs(query).max()), 1e-9) / 127
+            numbers = np.rint(query / np.float32(scale)).astype(np.int8)
+            products = np.asarray(simsimd.cdist(numbers[None], self._numbers[:size], "dot"))[0]
+            scales = self._scales[:size] * np.float32(scale)
+            np.multiply(products, scales, out=found[:size], casting="same_kind")
         return found
 
     def missing(self, rows: int, age: int) -> NDArray[np.bool_] | None:

@@ -20,12 +20,25 @@ _MOST_REMEMBERED: Final = 50_000
 _LONGEST_REMEMBERED: Final = 48
 
 
+class _Numbers(dict[str, int]):
+    """Numbers by word; a word that has none gets the next one, and goes to the end of a list."""
+
+    def __init__(self, words: list[str]) -> None:
+        super().__init__((word, number) for number, word in enumerate(words))
+        self._words = words
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self._words)
+        self._words.append(word)
+        return number
+
+
 class Vocabulary:
     """Words by number and numbers by word."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
         self._words: list[str] = []
+        self._numbers = _Numbers(self._words)
         self._remembered: dict[str, tuple[int, ...]] = {}
         self._sorted: SortedList[str] = SortedList()
         # Words before this one are sorted.
@@ -52,15 +65,7 @@ class Vocabulary:
 
     def of_words(self, words: Sequence[str]) -> list[int]:
         """Return the numbers of words; new ones get one."""
-        numbers = self._numbers
-        try:
-            return [numbers[word] for word in words]
-        except KeyError:
-            for word in words:
-                if word not in numbers:
-                    numbers[word] = len(self._words)
-                    self._words.append(word)
-            return [numbers[word] for word in words]
+        return list(map(self._numbers.__getitem__, words))
 
     def find(self, word: str) -> int | None:
         """Return the number of a word, if it has one."""
@@ -71,9 +76,14 @@ class Vocabulary:
         words = self._words
         return [words[number] for number in numbers.tolist()]
 
+    @property
+    def unsorted(self) -> int:
+        """The number of words that came since the last `sort`."""
+        return len(self._words) - self._sorted_to
+
     def sort(self) -> None:
         """Take the words that came since the last time in order."""
-        if self._sorted_to < len(self._words):
+        if self.unsorted:
             self._sorted.update(self._words[self._sorted_to :])
             self._sorted_to = len(self._words)
 
@@ -99,7 +109,7 @@ class Vocabulary:
         renumbered = np.full(len(self._words), -1, np.int64)
         renumbered[numbers] = np.arange(len(numbers))
         self._words = self.spelled(numbers)
-        self._numbers = {word: number for number, word in enumerate(self._words)}
+        self._numbers = _Numbers(self._words)
         self._remembered.clear()
         self._sorted = SortedList(self._words)
         self._sorted_to = len(self._words)

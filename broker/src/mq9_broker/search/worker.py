@@ -77,6 +77,8 @@ _END_S: Final = 0.5
 _FIRST_PAUSE_S: Final = 1.0
 _MOST_PAUSE_S: Final = 60.0
 _QUERIES_AT_ONCE: Final = 4
+# Who asks waits so long for an endpoint; then the fast vectors answer.
+_QUERY_PATIENCE_S: Final = 2.0
 
 
 def open_index(settings: SearchSettings) -> SearchIndex:
@@ -135,6 +137,8 @@ class Worker:
         self._is_remote = isinstance(self._embedder, HttpEmbedder)
         self._pool = ThreadPoolExecutor(1 + _QUERIES_AT_ONCE) if self._is_remote else None
         self._is_asked = False
+        # Queries that an endpoint is embedding, and when they are answered without it.
+        self._asked: dict[int, tuple[Ask, float]] = {}
         self._failures = 0
         self._failures_in_a_row = 0
         self._paused_until = 0.0
@@ -158,6 +162,7 @@ class Worker:
             try:
                 item = self._inbox.get(timeout=self._patience())
             except queue.Empty:
+                self._answer_overdue()
                 self._work()
                 continue
             if item is None:
@@ -169,6 +174,7 @@ class Worker:
             else:
                 self._take_all(item)
                 self._last_message_at = time.monotonic()
+            self._answer_overdue()
             if time.monotonic() - self._last_work_at > _WORK_INTERVAL_S:
                 self._work()
             self._tell()
@@ -180,9 +186,12 @@ class Worker:
     def _patience(self) -> float | None:
         """How long to wait for a message before doing something else."""
         wait = self._rest()
-        if wait is not None:
-            return max(wait, 0.0001)
-        return None if self._status() == self._last_status else _STATUS_INTERVAL_S
+        if wait is None and self._status() != self._last_status:
+            wait = _STATUS_INTERVAL_S
+        if self._asked:
+            due = next(iter(self._asked.values()))[1] - time.monotonic()
+            wait = due if wait is None else min(wait, due)
+        return max(wait, 0.0001) if wait is not None else None
 
     def _rest(self) -> float | None:
         """Seconds until there is something to do besides messages; None: there is nothing."""
@@ -191,7 +200,7 @@ class Worker:
             return 0.0
         embedder = self._embedder
         must_load = index.has_vectors and embedder is not None and not embedder.is_ready
-        if not index.soon and not index.waiting and not must_load:
+        if not index.soon and not index.has_texts and not must_load:
             self._busy_since = None
             return None
         now = time.monotonic()
@@ -248,6 +257,7 @@ class Worker:
         ):
             future = self._pool.submit(self._embedder.embed, self.index.texts_of(ask.query)[:1])
             self._when_done(future, ask)
+            self._asked[ask.number] = (ask, time.monotonic() + _QUERY_PATIENCE_S)
             return
         self._answer(ask.number, ask.query, [] if self._is_remote else None)
 
@@ -271,20 +281,38 @@ class Worker:
             vectors = item.future.result()
             self._failures_in_a_row = 0
         except EmbedderError as error:
-            self._failures += 1
-            pause = min(_FIRST_PAUSE_S * 2**self._failures_in_a_row, _MOST_PAUSE_S)
-            self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
-            self._paused_until = time.monotonic() + pause
-            _log.warning("%s; the fast vectors serve, next try in %g s", error, pause)
+            self._failed(str(error))
+        except Exception:
+            _log.exception("the endpoint's reply cannot be used")
+            self._failed("the endpoint's reply cannot be used")
         if isinstance(item.work, Ask):
-            found = [] if vectors is None else list(vectors)
-            self._answer(item.work.number, item.work.query, found)
+            if self._asked.pop(item.work.number, None) is not None:
+                self._answer(item.work.number, item.work.query, [] if vectors is None else list(vectors))
             return
         self._is_asked = False
         if vectors is None:
             self.index.put_back(item.work)
         else:
             self._set_vectors(item.work, vectors)
+
+    def _failed(self, why: str) -> None:
+        """Leave the endpoint alone for a while."""
+        self._failures += 1
+        pause = min(_FIRST_PAUSE_S * 2**self._failures_in_a_row, _MOST_PAUSE_S)
+        self._failures_in_a_row = min(self._failures_in_a_row + 1, 10)
+        self._paused_until = time.monotonic() + pause
+        _log.warning("%s; the fast vectors serve, next try in %g s", why, pause)
+
+    def _answer_overdue(self) -> None:
+        """Answer queries that have waited long enough for an endpoint."""
+        now = time.monotonic()
+        while self._asked:
+            ask, due = next(iter(self._asked.values()))
+            if due > now:
+                return
+            del self._asked[ask.number]
+            self._failed(f"no vector of a query in {_QUERY_PATIENCE_S:g} s")
+            self._answer(ask.number, ask.query, [])
 
     def _set_vectors(self, taken: list[Taken], vectors: Vectors) -> None:
         self.index.set_vectors(taken, vectors)
