@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mq9_broker.auth import Access, User
 from mq9_broker.auth.access import PermissionLists
 from mq9_broker.auth.passwords import hash_password
 from mq9_broker.transport import ListenerOptions
+from mq9_broker.transport.handshakes import step
 from mq9_broker.transport.tls import Handshake, TlsError, TlsOptions, load_context
 
 from .credentials import Certificate, CertificateAuthority
@@ -256,3 +258,59 @@ def test_certificates_that_cannot_be_used(authority: CertificateAuthority, tmp_p
         load_context(tmp_path / "text.pem", one.key)
     with pytest.raises(TlsError, match=r"text\.pem"):
         load_context(one.certificate, one.key, tmp_path / "text.pem")
+
+
+def slow_handshakes(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Let handshakes take their time; return what shows that one has begun, and what lets them go on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_step(*arguments: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return step(*arguments)
+
+    monkeypatch.setattr("mq9_broker.transport.handshakes.step", slow_step)
+    return begun, go_on
+
+
+async def test_a_handshake_holds_nobody_up(
+    authority: CertificateAuthority, server: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that are connected are served while the handshakes of others take as long as they like."""
+    context = client_context(authority)
+    async with serving(ListenerOptions(auth_timeout=60), tls=options(server)) as served:
+        connected = await nats.connect(served.url, tls=context, allow_reconnect=False, connect_timeout=60)
+        begun, go_on = slow_handshakes(monkeypatch)
+        joining = [
+            asyncio.create_task(
+                nats.connect(served.url, tls=context, allow_reconnect=False, connect_timeout=60)
+            )
+            for _ in range(3)
+        ]
+        assert await asyncio.to_thread(begun.wait, 60)
+        for number in range(20):
+            reply = await connected.request("$mq9.AI.X", b"%d" % number, timeout=30)
+            assert reply.data == b"<%d>" % number
+        assert not any(task.done() for task in joining)
+        go_on.set()
+        for client in (connected, *await asyncio.gather(*joining)):
+            await client.close()
+
+
+async def test_a_client_that_leaves_during_its_handshake_is_forgotten(
+    authority: CertificateAuthority, server: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = slow_handshakes(monkeypatch)
+    outgoing = ssl.MemoryBIO()
+    client = client_context(authority).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="127.0.0.1")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    async with serving(ListenerOptions(auth_timeout=60), tls=options(server, handshake="first")) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(outgoing.read())
+        assert await asyncio.to_thread(begun.wait, 60)
+        writer.transport.abort()
+        go_on.set()
+        await eventually(lambda: served.listener._arriving == 0)
+        assert list(served.listener.connections) == []
+        await works(served, client_context(authority), tls_handshake_first=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mq9_broker.auth import Authenticator
 from mq9_broker.transport.admission import Admission
 from mq9_broker.transport.connection import STALE_CONNECTION, Connection
+from mq9_broker.transport.handshakes import Handshakes
 from mq9_broker.transport.interface import Handler
 from mq9_broker.transport.outgoing import SLOW_CONSUMER, Outgoing
 from mq9_broker.transport.parser import DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD, ParserLimits
@@ -87,6 +88,7 @@ class Listener:
         self.handler = handler
         self.authenticator = authenticator
         self.tls = tls
+        self.handshakes = Handshakes()
         self.options = options or ListenerOptions()
         self.parser_limits = ParserLimits(self.options.max_payload, self.options.max_control_line)
         self.index = SubscriptionIndex()
@@ -218,6 +220,7 @@ class Listener:
         for connection in self.connections:
             connection.close()
         await self._until_empty(flush_timeout)
+        self.handshakes.close()
 
     async def _until_empty(self, timeout: float) -> None:
         if self._open_transports:

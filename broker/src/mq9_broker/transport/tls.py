@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from mq9_broker.transport.channel import CERTIFICATE, Channel, MakeUpper
+from mq9_broker.transport.handshakes import Outcome
 
 if TYPE_CHECKING:
     from mq9_broker.transport.listener import Listener
@@ -111,8 +112,10 @@ class SecureChannel(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_early",
         "_incoming",
         "_is_open",
+        "_is_shaking",
         "_is_shut",
         "_listener",
         "_options",
@@ -134,6 +137,8 @@ class SecureChannel(asyncio.Protocol):
         self._incoming: ssl.MemoryBIO | None = None
         self._outgoing: ssl.MemoryBIO | None = None
         self._is_open = False  # the handshake is done
+        self._is_shaking = False  # a step of it is done in another thread, which has all of TLS meanwhile
+        self._early = b""  # what came in during that
         self._is_shut = False  # nothing is written any more
         self._timer: asyncio.TimerHandle | None = None
 
@@ -163,10 +168,14 @@ class SecureChannel(asyncio.Protocol):
                 return
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self._tls = self._options.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        assert self._incoming is not None
-        self._incoming.write(data)
-        if self._is_open or self._shake_hands():
+        if self._is_open:
+            assert self._incoming is not None
+            self._incoming.write(data)
             self._read()
+        elif self._is_shaking:
+            self._early += data
+        else:
+            self._shake_hands(data)
 
     def eof_received(self) -> None:
         """Let the transport close."""
@@ -227,25 +236,36 @@ class SecureChannel(asyncio.Protocol):
         self._upper.attach(transport)
         self._upper.data_received(data)
 
-    def _shake_hands(self) -> bool:
-        """Go on with the handshake; whether it is done."""
-        assert self._tls is not None and self._transport is not None
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return False
-        except ssl.SSLError as error:
-            log.info("TLS from %s: %s", self._peer(), error.reason or error)
-            self._flush()  # the alert says why
+    def _shake_hands(self, data: bytes) -> None:
+        """Go on with the handshake, beside everything else."""
+        assert self._tls is not None and self._incoming is not None and self._transport is not None
+        self._is_shaking = True
+        self._transport.pause_reading()
+        self._listener.handshakes.go_on(self._tls, self._incoming, data, self._shaken)
+
+    def _shaken(self, outcome: Outcome) -> None:
+        """Take the handshake back, with how far it has come."""
+        self._is_shaking = False
+        early, self._early = self._early, b""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._flush()  # where it failed the alert says why
+        if isinstance(outcome, ssl.SSLError):
+            log.info("TLS from %s: %s", self._peer(), outcome.reason or outcome)
             self._transport.close()
-            return False
+            return
+        self._transport.resume_reading()
+        if not outcome:
+            if early:
+                self._shake_hands(early)
+            return
         self._is_open = True
-        self._flush()
         self._arrived()
         if not self._upper_began:
             self._begin_upper()
-        return True
+        if early and self._incoming is not None:
+            self._incoming.write(early)
+        self._read()
 
     def _peer(self) -> str:
         return str((self.get_extra_info("peername") or ("?",))[0])
@@ -332,7 +352,9 @@ class SecureChannel(asyncio.Protocol):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known about the client."""
         if name == CERTIFICATE:
-            return self._tls.getpeercert(binary_form=True) if self._tls is not None else default
+            if self._tls is None or not self._is_open:
+                return default
+            return self._tls.getpeercert(binary_form=True)
         return self._transport.get_extra_info(name, default) if self._transport is not None else default
 
 
