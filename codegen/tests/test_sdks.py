@@ -7,23 +7,19 @@ STRICT=1 in the environment that is a failure.
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
-import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from codegen.tests.projects import CACHE, HERE, ROOT, mirror, need, project, run
 
 from mq9_codegen.cli import main
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CACHE = ROOT / ".cache"
-NOT_COPIED = shutil.ignore_patterns(
+# What is generated in the copies, and what compilers make.
+LEFT_ALONE = (
     "node_modules",
     "target",
+    "classes",
     "obj",
     "bin",
     "dist",
@@ -35,26 +31,6 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 
 pytestmark = pytest.mark.timeout(900)
-
-
-def need(*programs: str) -> None:
-    """Fails under STRICT=1 if a program is missing, else shows that the test did not run."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    reason = f"NOT RUN: {', '.join(missing)} not installed"
-    if os.environ.get("STRICT") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
-    )
-    output = done.stdout + done.stderr
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{output[-8000:]}"
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -71,70 +47,78 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy_of(sdk: str, nasty: Path, root: Path) -> Path:
     """A copy of an SDK with what its targets make of the nasty specification."""
     folder = root / "sdks" / sdk
-    shutil.copytree(ROOT / "sdks" / sdk, folder, ignore=NOT_COPIED)
+    mirror(ROOT / "sdks" / sdk, folder, LEFT_ALONE)
     targets = ["--target", sdk, "--target", f"adapter-{sdk}"]
     assert main(["generate", *targets, "--spec", str(nasty), "--out", str(root)]) == 0
     return folder
 
 
-def test_go(nasty: Path, tmp_path: Path) -> None:
+def test_go(nasty: Path) -> None:
     need("go", "gofmt")
-    folder = copy_of("go", nasty, tmp_path)
-    caches = {
-        "GOMODCACHE": str(CACHE / "go-mod"),
-        "GOCACHE": str(CACHE / "go-build"),
-        "GOFLAGS": "-modcacherw",
-    }
-    assert run("gofmt", "-s", "-l", ".", cwd=folder) == ""
-    run("go", "vet", "./...", cwd=folder, env=caches)
+    with project("nasty-go") as root:
+        folder = copy_of("go", nasty, root)
+        caches = {
+            "GOMODCACHE": str(CACHE / "go-mod"),
+            "GOCACHE": str(CACHE / "go-build"),
+            "GOFLAGS": "-modcacherw",
+        }
+        assert run("gofmt", "-s", "-l", ".", cwd=folder) == ("", "")
+        run("go", "vet", "./...", cwd=folder, env=caches)
 
 
-def test_javascript(nasty: Path, tmp_path: Path) -> None:
+def test_javascript(nasty: Path) -> None:
     need("node", "npm")
     run("make", "node_modules/.package-lock.json", cwd=ROOT / "sdks" / "js")
-    folder = copy_of("js", nasty, tmp_path)
-    (folder / "node_modules").symlink_to(ROOT / "sdks" / "js" / "node_modules")
-    programs = folder / "node_modules" / ".bin"
-    run(programs / "prettier", "--check", "src", "adapter", cwd=folder)
-    run("node", "scripts/build.mjs", cwd=folder)
-    run(programs / "tsc", "-p", ".", cwd=folder)
-    run(programs / "tsc", "-p", "adapter", cwd=folder)
+    with project("nasty-js") as root:
+        folder = copy_of("js", nasty, root)
+        if not (folder / "node_modules").is_symlink():
+            (folder / "node_modules").symlink_to(ROOT / "sdks" / "js" / "node_modules")
+        programs = folder / "node_modules" / ".bin"
+        run(programs / "prettier", "--check", "src", "adapter", cwd=folder)
+        run("node", "scripts/build.mjs", cwd=folder)
+        run(programs / "tsc", "-p", ".", cwd=folder)
+        run(programs / "tsc", "-p", "adapter", cwd=folder)
 
 
-def test_rust(nasty: Path, tmp_path: Path) -> None:
+def test_rust(nasty: Path) -> None:
     need("cargo", "rustfmt")
-    folder = copy_of("rust", nasty, tmp_path)
-    run("cargo", "fmt", "--all", "--check", cwd=folder)
-    environment = {"CARGO_TARGET_DIR": str(CACHE / "cargo-target"), "RUSTFLAGS": ""}
-    output = run("cargo", "check", "--locked", "-p", "mq9", "-p", "mq9-adapter", cwd=folder, env=environment)
-    assert "warning" not in output
+    with project("nasty-rust") as root:
+        folder = copy_of("rust", nasty, root)
+        run("cargo", "fmt", "--all", "--check", cwd=folder)
+        environment = {"CARGO_TARGET_DIR": str(CACHE / "cargo-target"), "RUSTFLAGS": ""}
+        output = run(
+            "cargo", "check", "--locked", "-p", "mq9", "-p", "mq9-adapter", cwd=folder, env=environment
+        )
+        assert "warning" not in "".join(output)
 
 
-def test_java(nasty: Path, tmp_path: Path) -> None:
+def test_java(nasty: Path) -> None:
     need("java", "mvn")
-    folder = copy_of("java", nasty, tmp_path)
-    real = ["make", "--no-print-directory", "-C", ROOT / "sdks" / "java", "target/libraries.classpath"]
-    run(*real, cwd=ROOT)
-    classpath = (ROOT / "sdks" / "java" / "target" / "libraries.classpath").read_text("utf-8").strip()
-    generated = sorted((folder / "src" / "generated").rglob("*.java"))
-    generated += sorted((folder / "adapter" / "src" / "generated").rglob("*.java"))
-    sources = [*generated, *sorted((folder / "src" / "main" / "java").rglob("*.java"))]
-    sources += sorted((folder / "adapter" / "src" / "java").rglob("*.java"))
-    options = [
-        "-proc:none",
-        "-Xlint:all,-exports,-requires-automatic,-missing-explicit-ctor",
-        "-Werror",
-        "-d",
-    ]
-    run("javac", *options, folder / "classes", "-cp", classpath, *sources, cwd=folder)
+    with project("nasty-java") as root:
+        folder = copy_of("java", nasty, root)
+        real = ["make", "--no-print-directory", "-C", ROOT / "sdks" / "java", "target/libraries.classpath"]
+        run(*real, cwd=ROOT)
+        classpath = (ROOT / "sdks" / "java" / "target" / "libraries.classpath").read_text("utf-8").strip()
+        generated = sorted((folder / "src" / "generated").rglob("*.java"))
+        generated += sorted((folder / "adapter" / "src" / "generated").rglob("*.java"))
+        sources = [*generated, *sorted((folder / "src" / "main" / "java").rglob("*.java"))]
+        sources += sorted((folder / "adapter" / "src" / "java").rglob("*.java"))
+        options = [
+            "-proc:none",
+            "-Xlint:all,-exports,-requires-automatic,-missing-explicit-ctor",
+            "-Werror",
+            "-d",
+        ]
+        run("javac", *options, folder / "classes", "-cp", classpath, *sources, cwd=folder)
 
 
-def test_csharp(nasty: Path, tmp_path: Path) -> None:
+def test_csharp(nasty: Path) -> None:
     need("dotnet")
-    folder = copy_of("csharp", nasty, tmp_path)
-    run("python3", folder / "tools" / "public_api.py", cwd=folder)
-    run("dotnet", "build", "adapter", "-c", "Release", "-v", "quiet", "--nologo", cwd=folder)
-    run(
-        *("dotnet", "format", "src/Mq9", "--verify-no-changes", "--no-restore", "--severity", "error"),
-        cwd=folder,
-    )
+    with project("nasty-csharp") as root:
+        folder = copy_of("csharp", nasty, root)
+        run("python3", folder / "tools" / "public_api.py", cwd=folder)
+        run("dotnet", "build", "adapter", "-c", "Release", "-v", "quiet", "--nologo", cwd=folder)
+        run(
+            *("dotnet", "format", "src/Mq9", "--verify-no-changes", "--no-restore", "--severity", "error"),
+            cwd=folder,
+        )

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import yaml
@@ -184,7 +185,7 @@ def compare(spec: Spec, steps: Sequence[Step]) -> Difference | None:
 
 
 def shortest(spec: Spec, steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Leaves out every step without which the two sides still differ: many at once first, then one by one."""
+    """Leaves out what the two sides differ without: many steps at once first, then one, then any two."""
     difference = compare(spec, steps)
     if difference is None:
         return tuple(steps)
@@ -199,11 +200,16 @@ def shortest(spec: Spec, steps: Sequence[Step]) -> tuple[Step, ...]:
                 left, is_shorter = list(found.steps), True
             position = min(first, len(left))
         if size == 1 and not is_shorter:
-            return tuple(left)
+            pairs = combinations(range(len(left)), 2)
+            differences = (compare(spec, _without(left, pair)) for pair in pairs)
+            found = next((difference for difference in differences if difference is not None), None)
+            if found is None:
+                return tuple(left)
+            left = list(found.steps)
         size = max(1, size // 2)
 
 
-def _without(steps: Sequence[Step], positions: range) -> list[Step]:
+def _without(steps: Sequence[Step], positions: Collection[int]) -> list[Step]:
     """The steps without some of them, and without those that name a lease of theirs."""
     rest: list[Step] = []
     numbers: dict[int, int] = {}  # of each FETCH: before, now
