@@ -91,9 +91,15 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The process that forks, seen from the one that asks. It starts at the first request."""
+    """The process that forks, seen from the one that asks. It starts at the first request.
 
-    def __init__(self) -> None:
+    Args:
+        libraries_only: Only what the broker stands on is loaded beforehand, the broker itself in each
+            process: for mutants, which have to be in place by then.
+    """
+
+    def __init__(self, *, libraries_only: bool = False) -> None:
+        self._libraries_only = libraries_only
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -140,6 +146,7 @@ class ForkServer:
                 "-m",
                 "mq9_conformance.fork_server",
                 str(theirs.fileno()),
+                *(["libraries"] if self._libraries_only else []),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -155,12 +162,15 @@ async def _pipe() -> tuple[asyncio.StreamReader, int]:
     return reader, write_end
 
 
-def serve(requests: socket.socket) -> None:
+def serve(requests: socket.socket, *, libraries_only: bool) -> None:
     """Forks a broker for each request, until the other side closes; then ends what still runs."""
     from mq9_broker import app  # noqa: F401, PLC0415 (loaded for those that are forked)
 
     from . import reference_broker  # noqa: PLC0415
 
+    if libraries_only:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "mq9_broker"]:
+            del sys.modules[name]
     # What is loaded is never looked at again, so that its memory stays shared.
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # pidfd -> process id, where its end is reported
@@ -226,4 +236,4 @@ def _become_broker(
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), libraries_only="libraries" in sys.argv[2:])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -213,23 +214,26 @@ async def run(
         finally:
             report.problems += await worker.close()
 
-    # A mutant has to be in place before the broker is loaded, so such a broker can't be forked.
-    if (
-        fork_server.available()
-        and options.broker_command == BROKER_COMMAND
-        and not options.broker_environment
-    ):
-        options.fork_server = ForkServer()
     count = max(1, min(options.workers, len(tasks)))
-    try:
+    async with forking(options):
         await asyncio.gather(*(work() for _ in range(count)))
-    finally:
-        if options.fork_server is not None:
-            await options.fork_server.close()
     report.results.sort(key=lambda result: (result.scenario.name, result.column))
     report.seconds = time.monotonic() - began
     report.conclude(options.known, all_scenarios)
     return report
+
+
+@contextlib.asynccontextmanager
+async def forking(options: RunOptions) -> AsyncIterator[None]:
+    """Lets the reference brokers of a run be forked, where that can be done."""
+    if not fork_server.available() or options.broker_command != BROKER_COMMAND:
+        yield
+        return
+    options.fork_server = ForkServer(libraries_only=bool(options.broker_environment))
+    try:
+        yield
+    finally:
+        await options.fork_server.close()
 
 
 async def _columns(options: RunOptions) -> tuple[list[Column], list[AdapterConfig]]:

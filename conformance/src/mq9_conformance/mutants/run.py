@@ -15,7 +15,7 @@ from rich.console import Console
 from ..adapter import AdapterConfig, find_adapters
 from ..patience import PATIENCE
 from ..results import HarnessError
-from ..runner import RunOptions, Task, Worker, build
+from ..runner import RunOptions, Task, Worker, build, forking
 from ..scenario import Scenario
 from ..spec import Spec
 from ..values import ScenarioError
@@ -133,23 +133,31 @@ async def _all(
         await build(configs[name])
     by_length = sorted(subjects, key=lambda s: s.requirement == "KEEPALIVE-002")  # takes 20 s: popped first
     outcomes: list[Outcome] = []
-    baseline = Baseline(spec, configs)
+    sound = RunOptions(spec, [], [])
+    broken = RunOptions(spec, [], [], broker_environment={"MQ9_MUTANT": ""})
+    async with forking(sound), forking(broken):
+        baseline = Baseline(sound, configs)
 
-    async def work() -> None:
-        while by_length:
-            subject = by_length.pop()
-            outcomes.append(await _try(subject, spec, scenarios, smoke, configs[subject.sdk], baseline))
+        async def work() -> None:
+            while by_length:
+                subject = by_length.pop()
+                options = sound
+                if subject.kind == "broker":
+                    options = replace(broken, broker_environment={"MQ9_MUTANT": subject.name})
+                outcomes.append(
+                    await _try(subject, options, scenarios, smoke, configs[subject.sdk], baseline)
+                )
 
-    await asyncio.gather(*(work() for _ in range(max(1, min(workers, len(subjects))))))
-    await baseline.close()
+        await asyncio.gather(*(work() for _ in range(max(1, min(workers, len(subjects))))))
+        await baseline.close()
     return outcomes
 
 
 class Baseline:
     """What the scenarios say of the unbroken broker and SDK: a scenario that fails anyway catches nothing."""
 
-    def __init__(self, spec: Spec, configs: Mapping[str, AdapterConfig]) -> None:
-        self._spec, self._configs = spec, configs
+    def __init__(self, options: RunOptions, configs: Mapping[str, AdapterConfig]) -> None:
+        self._options, self._configs = options, configs
         self._idle: list[Worker] = []
         self._known: dict[tuple[str, str], asyncio.Task[Result]] = {}
 
@@ -167,7 +175,7 @@ class Baseline:
         return None if result.status is Status.PASSED else result.reason
 
     async def _play(self, task: Task) -> Result:
-        worker = self._idle.pop() if self._idle else Worker(RunOptions(self._spec, [], []))
+        worker = self._idle.pop() if self._idle else Worker(self._options)
         try:
             return await worker.run(task)
         finally:
@@ -182,7 +190,7 @@ class Baseline:
 
 async def _try(
     subject: Subject,
-    spec: Spec,
+    options: RunOptions,
     scenarios: list[Scenario],
     smoke: Scenario,
     config: AdapterConfig,
@@ -191,14 +199,11 @@ async def _try(
     """One mutant: smoke, then claiming scenarios until one fails."""
     outcome = Outcome(subject)
     began = time.monotonic()
-    environment = {"MQ9_MUTANT": subject.name}
-    options, adapter = RunOptions(spec, [], []), config
-    if subject.kind == "broker":
-        options = RunOptions(spec, [], [], broker_environment=environment)
-    elif subject.sdk == _SDK:
+    adapter = config
+    if subject.kind == "adapter" and subject.sdk == _SDK:
         command = ["{python}", "-m", "mq9_conformance.mutants.python_adapter"]
-        adapter = replace(config, command=command, environment=environment)
-    else:
+        adapter = replace(config, command=command, environment={"MQ9_MUTANT": subject.name})
+    elif subject.kind == "adapter":
         adapter = replace(config, environment={"MQ9_ADAPTER_MUTANT": subject.name})
     worker = Worker(options)
     try:
