@@ -35,7 +35,8 @@ def main() -> int:
     work = ROOT / "build" / "executable"
     work.mkdir(parents=True, exist_ok=True)
     entry = work / "mq9_broker_main.py"
-    entry.write_text(ENTRY, "utf-8")
+    if not entry.is_file() or entry.read_text("utf-8") != ENTRY:  # a newer one would mean to build all anew
+        entry.write_text(ENTRY, "utf-8")
     collect = [word for name in COLLECT if find_spec(name) for word in ("--collect-all", name)]
     done = subprocess.run(
         [

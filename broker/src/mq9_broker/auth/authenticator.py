@@ -6,9 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
-
 from mq9_broker.auth.access import Access, User
 from mq9_broker.auth.claims import (
     AccountClaims,
@@ -211,6 +208,9 @@ def certificate_names(certificate: bytes) -> list[str]:
 
     The subject is given as in RFC 4514, such as `CN=alice,O=mq9`.
     """
+    from cryptography import x509  # noqa: PLC0415  # slow to load, and few brokers need it
+    from cryptography.x509.oid import ExtensionOID  # noqa: PLC0415
+
     parsed = x509.load_der_x509_certificate(certificate)
     names: list[str] = []
     try:

@@ -1,10 +1,15 @@
 """NKeys, the text form that NATS gives to Ed25519 keys: base32 of a kind, 32 bytes and a checksum."""
 
+# ruff: noqa: PLC0415  # `cryptography` takes a tenth of a second to load, and few brokers need it
+
+from __future__ import annotations
+
 import base64
 import binascii
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 # What the first byte says; it makes the text begin with O, A or U.
 _KINDS = {"operator": 14 << 3, "account": 0, "user": 20 << 3}
@@ -21,6 +26,8 @@ def public_key(text: str, kind: str) -> Ed25519PublicKey:
     Raises:
         ValueError: it is no such key; the message says why.
     """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         raw = base64.b32decode(text) if len(text) == _TEXT_LENGTH else b""
     except binascii.Error:
@@ -36,6 +43,8 @@ def public_key(text: str, kind: str) -> Ed25519PublicKey:
 
 def is_signed(text: str, kind: str, signature: bytes, data: bytes) -> bool:
     """Whether a signature of some data was made with the key whose public half is `text`."""
+    from cryptography.exceptions import InvalidSignature
+
     try:
         public_key(text, kind).verify(signature, data)
     except (ValueError, InvalidSignature):

@@ -17,7 +17,6 @@ from mq9_broker.transport.outgoing import SLOW_CONSUMER, Outgoing
 from mq9_broker.transport.parser import DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD, ParserLimits
 from mq9_broker.transport.subscriptions import SubscriptionIndex
 from mq9_broker.transport.tls import SecureChannel, TlsOptions
-from mq9_broker.transport.websocket import WebSocketChannel, WebSocketConnection
 from mq9_broker.version import __version__
 
 log = logging.getLogger(__name__)
@@ -172,6 +171,8 @@ class Listener:
         Raises:
             OSError: the address is in use, unknown or not allowed.
         """
+        # Slow to load, and few brokers need it.
+        from mq9_broker.transport.websocket import WebSocketChannel, WebSocketConnection  # noqa: PLC0415
 
         def make_upper() -> WebSocketChannel:
             return WebSocketChannel(self, lambda: WebSocketConnection(self), origins)
