@@ -274,7 +274,7 @@ def _tracing(config: Config) -> "Tracing | None":
     except ModuleNotFoundError as error:
         why = f"--trace-endpoint needs {error.name}, which is not installed: pip install 'mq9-broker[otel]'"
         raise StartError(why) from None
-    options = TraceOptions(config.trace_ratio, config.show_addresses, config.max_message)
+    options = TraceOptions(config.trace_ratio, config.show_addresses, config.trace_limit, config.max_message)
     return Tracing(config.trace_endpoint, config.server_name, options)
 
 

@@ -405,6 +405,12 @@ class Config:
         "share of the requests without a trace context that are traced; one with a traceparent header is "
         "traced if its sender's span is",
     )
+    trace_limit: int = _option(
+        "Traces",
+        _COUNT_OR_UNLIMITED,
+        1000,
+        "requests traced in a second at most, whatever share and senders say; 0 = unlimited",
+    )
 
     shutdown_grace: float = _option(
         "Process",

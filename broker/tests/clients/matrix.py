@@ -29,6 +29,7 @@ from mq9_broker.auth.passwords import hash_password
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 BUILD = ROOT / "build" / "clients"
+PAGE = ROOT / "docs" / "operations.md"
 BROKER = Path(sys.executable).parent / "mq9-broker"
 BUILD_TIMEOUT = 900
 RUN_TIMEOUT = 180
@@ -369,17 +370,47 @@ def result_of(client: Client, command: list[str], case: Case) -> str:
     return "ok"
 
 
+# The table.
+
+Results = dict[str, dict[str, str]]  # by client, by case
+
+
+def table(results: Results, cases: list[str]) -> str:
+    """Return what happened as a table in Markdown, with the reasons below it."""
+    lines = [f"| | {' | '.join(results)} |", "|---" * (len(results) + 1) + "|"]
+    remarks: dict[str, None] = {}
+    for case in cases:
+        cells = []
+        for client, of_client in results.items():
+            result, _, why = of_client.get(case, of_client.get("", "-")).partition(": ")
+            if why:
+                remarks[f"{client}, {case if case in of_client else 'all'}: {why}."] = None
+            cells.append({"ok": "yes", "-": "no"}.get(result, result))
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *remarks])
+
+
+def write(text: str, file: Path) -> None:
+    """Put a table into a page, between its marks."""
+    page = file.read_text("utf-8")
+    begin, end = "<!-- clients: begin -->\n", "<!-- clients: end -->"
+    before, rest = page.split(begin)
+    file.write_text(f"{before}{begin}{text.rstrip()}\n{end}{rest.split(end)[1]}", "utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [client.name for client in CLIENTS]
     parser.add_argument("--only", default=",".join(names), help="clients, with commas between them")
     parser.add_argument("--strict", action="store_true", help="NOT RUN is a failure")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
     if unknown := set(wanted) - set(names):
         parser.error(f"unknown clients {', '.join(sorted(unknown))}; known are {', '.join(names)}")
     failed = 0
     ran = 0
+    results: Results = {}
     with tempfile.TemporaryDirectory(prefix="mq9-clients-") as name:
         cases = make_cases(Path(name))
         for client in CLIENTS:
@@ -389,15 +420,19 @@ def main() -> int:
                 command = client.prepare()
             except (NotRunError, subprocess.TimeoutExpired) as error:
                 print(f"{client.name:14} NOT RUN: {error}", flush=True)
+                results[client.name] = {"": f"NOT RUN: {error}"}
                 failed += arguments.strict
                 continue
             for case in cases:
                 result = result_of(client, command, case)
                 ran += result != "-"
                 failed += result.startswith("FAILED")
-                why = f": {client.cannot[case.name]}" if result == "-" else ""
-                print(f"{client.name:14} {case.name:14} {result}{why}", flush=True)
+                result += f": {client.cannot[case.name]}" if result == "-" else ""
+                results.setdefault(client.name, {})[case.name] = result
+                print(f"{client.name:14} {case.name:14} {result}", flush=True)
     print(f"{ran} ran, {failed} failed")
+    if arguments.write:
+        write(table(results, [case.name for case in cases]), PAGE)
     return 1 if failed or not ran else 0
 
 

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from mq9_broker.observe.traces import TracedHandler, TraceOptions, WatchedExporter
+from mq9_broker.observe.traces import Allowance, TracedHandler, TraceOptions, WatchedExporter
 
 from .support import PREFIX, Broker, Connection, fetch_body
 
@@ -253,6 +253,25 @@ async def test_the_engine_does_the_same_with_and_without() -> None:
         ("MSG.QUERY.box", b""),
     ):
         assert traced.ask(subject, body) == plain.ask(subject, body)
+
+
+async def test_no_more_are_traced_than_the_broker_can_afford() -> None:
+    traced = Traced(TraceOptions(per_second=3))
+    now = 0.0
+    traced.handler.allowance = Allowance(3, lambda: now)
+    traced.ask("MAILBOX.CREATE", {"name": "box"})
+    for _ in range(5):
+        traced.ask("MSG.SEND.box", b"x", f"traceparent: {PARENT}")
+    assert [span.name for span in traced.spans] == ["mailbox.create", "msg.send", "msg.send"]
+    assert traced.handler.allowance.refused == 3
+    now = 0.5  # enough for one
+    assert traced.ask("MSG.SEND.box", b"x")["msg_id"] == 5
+    assert traced.ask("MSG.SEND.box", b"x")["msg_id"] == 6
+    assert len(traced.spans) == 4
+    now = 1000.0
+    for _ in range(10):
+        traced.ask("MSG.SEND.box", b"x")
+    assert len(traced.spans) == 7
 
 
 class Scripted(SpanExporter):

@@ -17,7 +17,8 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,13 +98,48 @@ class TraceOptions:
     Attributes:
         ratio: Share of requests that are traced, 0 to 1, of those whose sender has not decided that.
         show_addresses: Name mailboxes by address instead of by hash.
+        per_second: Requests that are traced in a second at most, whoever wants more of them; 0 = no bound.
         max_message: Bytes that a stored message may have with its headers; 0 = no bound. None is made larger
             than that by its trace context.
     """
 
     ratio: float = 1.0
     show_addresses: bool = False
+    per_second: int = 0
     max_message: int = 0
+
+
+class Allowance:
+    """How many requests may be traced now: as many as a second brings, and no more than that at once.
+
+    Args:
+        per_second: 0 = any number.
+        clock: Seconds that go on evenly.
+
+    Attributes:
+        refused: Requests that were too many.
+    """
+
+    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._left = float(per_second)
+        self._looked = clock()
+        self.refused = 0
+
+    def take(self) -> bool:
+        """Whether one more may be."""
+        if not self._per_second:
+            return True
+        if self._left < 1:
+            now = self._clock()
+            self._left = min(self._per_second, self._left + (now - self._looked) * self._per_second)
+            self._looked = now
+            if self._left < 1:
+                self.refused += 1
+                return False
+        self._left -= 1
+        return True
 
 
 class _ReplyTo(bytes):
@@ -130,6 +166,9 @@ class _TracedConnection:
         return self._connection.listens(bytes(subject))
 
     def send_replies(self, replies: list[Reply]) -> None:
+        if not self.open:  # so nothing that is answered has a span
+            self._connection.send_replies(replies)
+            return
         self._connection.send_replies([(bytes(reply_to), reply) for reply_to, reply in replies])
         for reply_to, reply in replies:
             if isinstance(reply_to, _ReplyTo) and reply_to.span in self.open:
@@ -144,12 +183,16 @@ class TracedHandler:
         handler: What carries out the requests.
         tracer: Makes the spans, and records all of them: what is sampled is decided here.
         options: How.
+
+    Attributes:
+        allowance: How many more may be traced.
     """
 
     def __init__(self, handler: Handler, tracer: Tracer, options: TraceOptions | None = None) -> None:
         self._handler = handler
         self._tracer = tracer
         self._options = options if options is not None else TraceOptions()
+        self.allowance = Allowance(self._options.per_second)
         self._router = Router(OPERATIONS)
         self._connections: dict[ClientConnection, _TracedConnection] = {}
 
@@ -159,17 +202,19 @@ class TracedHandler:
         if traced is None:
             traced = self._connections[connection] = _TracedConnection(connection)
         begun: list[tuple[int, Span]] = []
-        passed: list[Request] = []
+        passed = requests
         for place, request in enumerate(requests):
             context = context_of(request[2])
             if not (context.is_sampled if context.trace_id else self._is_chosen()):
-                passed.append(request)
                 continue
-            span, request_of_span = self._begin(request, context)
+            if not self.allowance.take():
+                continue
+            if passed is requests:
+                passed = list(requests)
+            span, passed[place] = self._begin(request, context)
             begun.append((place, span))
             if request[1] is not None:
                 traced.open[span] = None
-            passed.append(request_of_span)
         done = self._handler.handle(traced, passed)
         for place, span in begun:
             if place >= done:  # comes again
@@ -340,6 +385,7 @@ class Tracing:
         # It would say the same for every batch, and for every span that is dropped.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._options = options
+        self._allowances: list[Allowance] = []
         self._exporter = WatchedExporter(OTLPSpanExporter(endpoint=endpoint))
         resource = Resource.create(
             {
@@ -355,18 +401,22 @@ class Tracing:
 
     def traced(self, handler: Handler) -> TracedHandler:
         """Return a handler that does what another does, with spans."""
-        return TracedHandler(handler, self._provider.get_tracer("mq9_broker", __version__), self._options)
+        tracer = self._provider.get_tracer("mq9_broker", __version__)
+        traced = TracedHandler(handler, tracer, self._options)
+        self._allowances.append(traced.allowance)
+        return traced
 
     def metrics(self) -> Iterator[Metric]:
         """What became of the spans, for `/metrics`."""
         spans = CounterMetricFamily(
             "mq9_trace_spans",
-            "Spans that ended, and what became of them; the others wait or are dropped.",
+            "Spans that ended, what became of them, and requests that were too many to have one.",
             labels=("result",),
         )
         spans.add_metric(("ended",), self._processor.ended)
         spans.add_metric(("delivered",), self._exporter.delivered)
         spans.add_metric(("failed",), self._exporter.failed)
+        spans.add_metric(("left_out",), sum(allowance.refused for allowance in self._allowances))
         yield spans
 
     async def close(self) -> None:
