@@ -190,6 +190,7 @@ def serve(requests: socket.socket, *, libraries_only: bool) -> None:
                 if not data:
                     for process, _ in running.values():
                         os.kill(process, signal.SIGKILL)
+                        os.waitpid(process, 0)
                     return
                 stdout, stderr, ended = array.array("i", descriptors)
                 process = os.fork()

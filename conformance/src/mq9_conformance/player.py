@@ -102,7 +102,7 @@ class Player:
         return transcript([wire.log for wire in self.wires.values()], self.variables)
 
     async def _play(self) -> None:
-        if "broker" in self.scenario.data:
+        if "broker" in self.scenario.data and not self.scenario.wants_no_agents:
             if self.stage.new_broker is None:
                 raise HarnessError("this scenario needs a broker of its own")
             self.own_broker = await self.stage.new_broker(self.scenario.data["broker"] or {})

@@ -16,9 +16,11 @@ from .adapter import AdapterConfig, AdapterProcess
 from .brokers import BROKER_COMMAND, Broker, ReferenceBroker
 from .fork_server import ForkServer
 from .player import Player, Stage
-from .results import CallFailed, Failure, HarnessError
+from .rawnats import RawClient, RawOperations
+from .results import CallFailed, CallOptions, Failure, HarnessError
 from .scenario import Scenario
 from .spec import Spec
+from .timeline import Timeline
 from .values import ScenarioError
 from .vectors import read_vectors
 from .verdict import RAW, Column, KnownFailure, Result, RunReport, Status, judge
@@ -92,6 +94,7 @@ class Worker:
     def __init__(self, options: RunOptions) -> None:
         self._options = options
         self._broker: Broker | None = options.external
+        self._without_agents: ReferenceBroker | None = None
         self._adapters: dict[str, AdapterProcess] = {}
 
     async def run(self, task: Task) -> Result:
@@ -122,12 +125,18 @@ class Worker:
                 if config is not None:
                     await self._replace_adapter(config.name)
         if status is not Status.PASSED and self._options.external is None:
-            await self._drop_broker()
+            await self._drop_brokers()
+        elif task.scenario.wants_no_agents and self._without_agents is not None:
+            await _remove_agents(self._options.spec, self._without_agents)
         return result
 
     async def _stage(self, task: Task) -> Stage:
         if task.scenario.layer == "L2":
             broker = _NO_BROKER
+        elif task.scenario.wants_no_agents:
+            if self._without_agents is None:
+                self._without_agents = await self._new_broker({})
+            broker = self._without_agents
         else:
             if self._broker is None or (isinstance(self._broker, ReferenceBroker) and not self._broker.alive):
                 self._broker = await self._new_broker({})
@@ -166,11 +175,12 @@ class Worker:
             await adapter.kill()
             await adapter.stop()
 
-    async def _drop_broker(self) -> None:
-        if isinstance(self._broker, ReferenceBroker):
-            await self._broker.kill()
-            self._broker.remove_data()
-            self._broker = None
+    async def _drop_brokers(self) -> None:
+        for broker in (self._broker, self._without_agents):
+            if isinstance(broker, ReferenceBroker):
+                await broker.kill()
+                broker.remove_data()
+        self._broker = self._without_agents = None
 
     async def close(self) -> list[str]:
         """Ends everything; gives what was wrong with that."""
@@ -179,13 +189,27 @@ class Worker:
             problem = await adapter.stop()
             if problem:
                 problems.append(problem)
-        if isinstance(self._broker, ReferenceBroker):
-            try:
-                await self._broker.stop()
-            except HarnessError as error:
-                problems.append(str(error))
-            self._broker.remove_data()
+        for broker in (self._broker, self._without_agents):
+            if isinstance(broker, ReferenceBroker):
+                try:
+                    await broker.stop()
+                except HarnessError as error:
+                    problems.append(str(error))
+                broker.remove_data()
         return problems
+
+
+async def _remove_agents(spec: Spec, broker: Broker) -> None:
+    """Leaves a broker without agents, for the next scenario that wants one such."""
+    client = RawClient("runner", *broker.address(), Timeline())
+    await client.connect()
+    try:
+        operations = RawOperations(spec, client)
+        while agents := (await operations.call("agent_discover", {"limit": 100}, CallOptions()))["agents"]:
+            for agent in agents:
+                await operations.call("agent_unregister", {"name": agent["name"]}, CallOptions())
+    finally:
+        await client.close()
 
 
 async def run(

@@ -150,6 +150,11 @@ class Scenario:
         """The clients that every SDK plays in turn, the other clients being the SDK under test."""
         return frozenset(self.data.get("other") or ())
 
+    @property
+    def wants_no_agents(self) -> bool:
+        """Whether it is content with a broker that others have used, if no agents are left there."""
+        return dict(self.data.get("broker") or {}) == {"agents": "none"}
+
     def with_other(self, sdk: str) -> Scenario:
         """The run in which `sdk` plays the clients of `other`."""
         return replace(self, name=f"{self.name}/with-{sdk}", other_sdk=sdk)
