@@ -26,7 +26,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
 BIN = ROOT / ".venv" / "bin"
-SOURCES = ["codegen", "broker", "conformance", "sdks/python", "bench", "demo", "tools", "tests"]
+# Stages at once. One more than cores: there is always one that waits for something.
+AT_ONCE = (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Stage:
         command: The command, its first word looked up in .venv/bin first.
         junit: Glob below reports/ of the JUnit files it writes; empty if it counts as one.
         needs: Programs without which it can't run.
-        alone: Runs with nothing beside it, because it uses both cores itself.
+        alone: Runs with nothing beside it, because it uses all cores itself.
         timeout: Seconds after which it is ended and has failed.
         after: Stages that it waits for, because both build in the same folder.
         strict: Arguments that make what can't run here a failure.
@@ -241,7 +242,7 @@ def main() -> int:
             ended[stage.name].set()
 
     # Stages begin in the order of the list, so what one waits for has begun before it.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         futures = [pool.submit(in_turn, stage) for stage in stages if not stage.alone]
         for future in as_completed(futures):
             outcomes.append(future.result())

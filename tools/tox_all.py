@@ -36,7 +36,7 @@ def main() -> int:
     environment = {**os.environ, "MQ9_REPORTS": str(reports), "UV_PYTHON_DOWNLOADS": "never"}
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     names = ",".join(f"py{version.replace('.', '')}" for version in VERSIONS if version != own)
-    command = ["tox", "run-parallel", "-e", names, "--parallel", "2", "--discover", *interpreters()]
+    command = ["tox", "run-parallel", "-e", names, "--parallel", "all", "--discover", *interpreters()]
     return subprocess.run(command, cwd=ROOT / "sdks" / "python", env=environment, check=False).returncode
 
 
