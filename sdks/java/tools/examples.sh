@@ -4,7 +4,8 @@ classpath="target/adapter.jar:$(cat target/libraries.classpath)"
 broker=""
 trap 'if [ -n "$broker" ]; then kill "$broker"; wait "$broker" 2>/dev/null || true; fi' EXIT
 if [ -z "${MQ9_URL:-}" ]; then
-  "$MQ9_BROKER" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 > target/broker.log 2>&1 &
+  : > target/broker.log
+  "$MQ9_BROKER" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 >> target/broker.log 2>&1 &
   broker=$!
   tries=0
   while ! grep -q '^mq9-broker ready' target/broker.log; do

@@ -1,13 +1,14 @@
 package io.mq9;
 
 import java.io.IOException;
+import org.jspecify.annotations.Nullable;
 
 /** What the adapter and the tests need of the SDK's inside. */
 public final class AdapterAccess {
   private AdapterAccess() {}
 
   /** JSON without losing a digit. */
-  public static Object parse(String text) {
+  public static @Nullable Object parse(String text) {
     try {
       return Json.parse(text);
     } catch (IOException error) {
@@ -16,7 +17,7 @@ public final class AdapterAccess {
   }
 
   /** A JSON value as text. */
-  public static String text(Object value) {
+  public static String text(@Nullable Object value) {
     return Json.text("value", value);
   }
 

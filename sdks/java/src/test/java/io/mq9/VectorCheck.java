@@ -15,6 +15,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Objects;
 import java.util.TreeMap;
 import org.jspecify.annotations.Nullable;
 
@@ -53,7 +54,7 @@ final class VectorCheck {
       }
       assertEquals(canonical(expected(vector.get("ok"))), canonical(result));
     } else {
-      checkError(map(vector.get("error")), error);
+      checkError(Objects.requireNonNull(map(vector.get("error"))), error);
     }
   }
 
@@ -77,7 +78,7 @@ final class VectorCheck {
 
   private Map<String, Object> call() {
     Map<String, Object> result = new LinkedHashMap<>();
-    map(vector.get("call"))
+    Objects.requireNonNull(map(vector.get("call")))
         .forEach(
             (name, value) -> {
               Map<String, Object> payload = name.equals("payload") ? map(value) : null;
@@ -109,7 +110,7 @@ final class VectorCheck {
     if (reply.get("base64") instanceof String base64) {
       return Base64.getDecoder().decode(base64);
     }
-    return reply.get("text");
+    return Objects.requireNonNull(reply.get("text"));
   }
 
   private static void checkRequest(Map<String, Object> wanted, Request request) throws IOException {
@@ -142,7 +143,7 @@ final class VectorCheck {
   private static byte[] bytes(Map<String, Object> payload) {
     return payload.get("base64") instanceof String base64
         ? Base64.getDecoder().decode(base64)
-        : ((String) payload.get("text")).getBytes(StandardCharsets.UTF_8);
+        : ((String) Objects.requireNonNull(payload.get("text"))).getBytes(StandardCharsets.UTF_8);
   }
 
   /** A result as the specification writes it, with payloads in base64. */
@@ -185,7 +186,7 @@ final class VectorCheck {
   }
 
   @SuppressWarnings("unchecked")
-  private static Map<String, Object> map(@Nullable Object value) {
+  private static @Nullable Map<String, Object> map(@Nullable Object value) {
     return value instanceof Map<?, ?> ? (Map<String, Object>) value : null;
   }
 }

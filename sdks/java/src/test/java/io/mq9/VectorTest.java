@@ -20,9 +20,11 @@ class VectorTest {
       data = in.readAllBytes();
     }
     @SuppressWarnings("unchecked")
-    var file = (Map<String, Object>) Json.parse(new String(data, StandardCharsets.UTF_8));
+    var file =
+        (Map<String, Object>)
+            Objects.requireNonNull(Json.parse(new String(data, StandardCharsets.UTF_8)));
     @SuppressWarnings("unchecked")
-    var vectors = (List<Map<String, Object>>) file.get("vectors");
+    var vectors = (List<Map<String, Object>>) Objects.requireNonNull(file.get("vectors"));
     return vectors.stream()
         .map(
             vector ->
