@@ -156,3 +156,19 @@ async def test_cancellation_of_a_loop_that_is_being_stopped_is_not_swallowed(fak
         assert task.cancelled()
         await stopping
         await client.aclose()
+
+
+@pytest.mark.parametrize("ending", ["stop", "close", "leave"])
+async def test_an_iterator_that_was_never_advanced_keeps_nothing_from_ending(fake: Any, ending: str) -> None:
+    client, connection = fake(Mailbox(3))
+    consumer = client.consume("a.b", "g")
+    iterator = aiter(consumer)
+    if ending == "stop":
+        await asyncio.wait_for(consumer.stop(), 10)
+    elif ending == "leave":
+        await asyncio.wait_for(consumer.__aexit__(None, None, None), 10)
+    else:
+        await asyncio.wait_for(client.aclose(), 10)
+    assert not consumer.is_running
+    assert [message async for message in iterator] == []
+    assert connection.of("msg.fetch") == []

@@ -103,7 +103,8 @@ class Consumer:
         self._unsettled: dict[int, Message] = {}
         self._waiting: deque[Message] = deque()
         self._iterating: asyncio.Task[Any] | None = None
-        self._iterated = False
+        self._iterated = False  # An iterator was made; it has begun once the first message was asked for.
+        self._begun = False
         self._task: asyncio.Task[None] | None = None
         if handler is not None:
             if not callable(handler):
@@ -128,14 +129,14 @@ class Consumer:
             return
         if self._task is not None:
             await asyncio.wait({self._task})
-        elif self._iterated:
+        elif self._begun:
             await self._ended.wait()
         else:
             self._finish()
 
     async def _close(self) -> None:
         """The client's end: like stop(), but without waiting for a loop's body, which may be the caller."""
-        if self._iterated and not self._ended.is_set():
+        if self._begun and not self._ended.is_set():
             self._stopping.set()
             await self._give_back_waiting()
         else:
@@ -273,6 +274,7 @@ class Consumer:
         return self._iterate()
 
     async def _iterate(self) -> AsyncGenerator[Message, None]:
+        self._begun = True
         renewing: asyncio.Task[None] | None = None
         try:
             while await self._next_batch():
