@@ -1,4 +1,4 @@
-"""Runs the tests twice, on the library built for each target framework, and writes one JUnit file for each."""
+"""Runs the tests twice, on the library built for each target framework; each run writes a JUnit file."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ FRAMEWORKS = ("net10.0", "net8.0")
 
 
 def tests_with(framework: str) -> Path:
-    """The built tests beside the library of a framework. They are for net10.0, and so is the library beside them."""
+    """The built tests, for net10.0, beside the library of a framework; they come with that for net10.0."""
     tests = BUILT / "Mq9.Tests" / "release"
     if framework == FRAMEWORKS[0]:
         return tests
