@@ -12,6 +12,7 @@ bench/results/ and README.md.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import report
+from harness import machine_facts
 
 from mq9_broker.search.embedders import FastEmbedder, MultilingualEmbedder
 from mq9_broker.search.inline import InlineSearch
@@ -230,7 +232,8 @@ def main() -> int:
     print("\n".join(lines))
     if options.write:
         values = {label: {k: f._asdict() for k, f in of.items()} for label, of in results.items()}
-        report.write({"registry_quality": values}, {"registry_quality": "\n".join(lines)})
+        facts = asyncio.run(machine_facts())
+        report.write({"machine": facts, "registry_quality": values}, {"registry_quality": "\n".join(lines)})
     missed = [
         f"{label} {kind}: {results[label][kind].hit_10:.2f} < {FLOORS[kind]:.2f}"
         for kind in KINDS

@@ -7,48 +7,41 @@ are, and that is frozen in a cursor: an agent that stays keeps its score from pa
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mq9_broker.search.cache import Cache, Entry
-from mq9_broker.search.cards import Card, read_card
 from mq9_broker.search.chinese import gloss, has_chinese, pinyin
 from mq9_broker.search.chinese import words as split_words
 from mq9_broker.search.embedders import (
-    Embedder,
     EmbedderError,
-    FastEmbedder,
     MultilingualEmbedder,
     Vectors,
     normalized,
 )
+from mq9_broker.search.indexed import IndexedAgents
 from mq9_broker.search.interface import CursorError, Found, Hit, Query
-from mq9_broker.search.keywords import Impacts, KeywordIndex, Merge, rarity
-from mq9_broker.search.segments import Scores, Segment
-from mq9_broker.search.vectors import Column, Packed, dimensions_of, pack
+from mq9_broker.search.keywords import rarity
+from mq9_broker.search.segments import Scores
+from mq9_broker.search.vectors import Column
 from mq9_broker.search.words import last_word, query_words
 
 _log = logging.getLogger(__name__)
 
-# Weights of the sum, beside 1 for the cosine with the multilingual vector. Chosen with the labelled queries
-# of bench/registry_quality.py at hand, so what that measures is on the optimistic side. Between 0.5 and 0.9,
-# and 0.1 and 0.5, little changes.
+# The weight of the cosine with the fast vector, beside 1 for that with the multilingual one. Chosen with the
+# labelled queries of bench/registry_quality.py at hand, so what that measures is on the optimistic side.
+# Between 0.5 and 0.9 little changes.
 _FAST: Final = 0.5
+# And that of how well the words match, chosen in the same way. Between 0.1 and 0.5 little changes.
 WORDS_WEIGHT = 0.3
 # What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
 # yet.
 _EXPECTED_AT_0: Final = 0.04
 _EXPECTED_SLOPE: Final = 0.4
-# Parts of a vector: skills beside the head; an English gloss beside a Chinese query.
-_SKILLS: Final = 0.5
+# The part of a Chinese question's vector that its English gloss is.
 _GLOSS: Final = 0.5
 # An unfinished last word counts less than a whole one.
 _BEGINNING: Final = 0.5
@@ -58,388 +51,11 @@ _MOST_IMPACT: Final = 2.2
 # Characters of a question that its vectors are made of.
 _MOST_QUESTION: Final = 500
 
-# Stands for the digest of a text that is no agent's.
-_PROBE: Final = b""
-
-_FIRST_ROWS: Final = 1024
-_LEAST_GARBAGE: Final = 1024
+Rows = NDArray[np.int64]
 
 
-@dataclass(slots=True)
-class _Soon:
-    """An agent that has no fast vector yet; it gets one before anybody asks by meaning."""
-
-    digest: bytes
-    texts: bytes
-    text: str
-    impacts: Impacts | None = None
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Texts that have no multilingual vector yet, and the agents that they are of."""
-
-    head: str
-    skills: str
-    rows: set[int] = field(default_factory=set)
-
-    @property
-    def texts(self) -> list[str]:
-        """What has to be embedded."""
-        return [self.head, self.skills] if self.skills else [self.head]
-
-
-# What was taken from the queue: the digest of texts, and the texts.
-Taken = tuple[bytes, _Waiting]
-
-
-class SearchIndex:
-    """Agents by name, found by words and by meaning.
-
-    Args:
-        fast: Makes vectors at once; None: nothing is found by meaning.
-        embedder: Makes better ones, later; None: there are none.
-        cache: What was made before.
-
-    Attributes:
-        wants_bodies: Whether all agents have to be put again: the embedder makes other vectors than before.
-    """
-
-    def __init__(self, fast: FastEmbedder | None, embedder: Embedder | None, cache: Cache) -> None:
-        self._fast = fast
-        self._embedder = embedder
-        self._cache = cache
-        self._keywords = KeywordIndex()
-        self._names: list[str] = []
-        self._rows: dict[str, int] = {}
-        # Of each row: the digest of its body, and that of the texts that its better vector is made of.
-        self._digests: list[bytes] = []
-        self._texts: list[bytes] = []
-        self._alive = np.zeros(_FIRST_ROWS, np.bool_)
-        self._free: list[int] = []
-        self._garbage: list[int] = []
-        self._swept: list[int] = []
-        self._fast_column = Column(FastEmbedder.identity)
-        self._column = Column(embedder.identity if embedder is not None else "")
-        # A row for each digest of texts that there is a vector of.
-        self._row_of: dict[bytes, int] = {}
-        # Vectors of the embedder before this one serve until this one has caught up.
-        self._older: Column | None = None
-        self._older_embedder: Embedder | None = None
-        older = MultilingualEmbedder.identity
-        if embedder is not None and embedder.identity != older and older in cache.embedders():
-            self._older = Column(older)
-        self._soon: dict[int, _Soon] = {}
-        self._waiting: dict[bytes, _Waiting] = {}
-        self._waiting_rows = 0
-        self._queue: deque[bytes] = deque()
-        self.wants_bodies = False
-
-    def __len__(self) -> int:
-        """The number of agents."""
-        return len(self._rows)
-
-    @property
-    def waiting(self) -> int:
-        """The number of agents that have no vector of the embedder yet."""
-        return self._waiting_rows
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether `next_texts` has something."""
-        return bool(self._waiting)
-
-    @property
-    def has_vectors(self) -> bool:
-        """Whether there are vectors of the embedder."""
-        return self._column.count > 0
-
-    @property
-    def soon(self) -> int:
-        """The number of agents that have no fast vector yet."""
-        return len(self._soon)
-
-    @property
-    def words(self) -> int:
-        """The number of different words."""
-        return len(self._keywords)
-
-    @property
-    def capacity(self) -> int:
-        """The number of places for agents, those of agents that are gone included."""
-        return len(self._names)
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """What makes the better vectors."""
-        return self._embedder
-
-    @property
-    def serves_own_vectors(self) -> bool:
-        """Whether queries are compared with vectors of the embedder, not with those of the one before it."""
-        return self._column.count > 0 and (self._older is None or self._older.count <= self._column.count)
-
-    # Changes.
-
-    def put(self, name: str, body: bytes) -> None:
-        """Index an agent, or replace it."""
-        self.put_all([(name, body)])
-
-    def put_all(self, agents: Sequence[tuple[str, bytes]]) -> None:
-        """Index some agents, or replace them; one that cannot be read is left out, and logged."""
-        digests = [hashlib.blake2b(body, digest_size=16).digest() for _, body in agents]
-        entries = self._cache.entries(digests)
-        cards: dict[bytes, Card] = {}
-        texts = {digest: entry.text for digest, entry in entries.items()}
-        for (name, body), digest in zip(agents, digests, strict=True):
-            if digest not in texts:
-                try:
-                    card = cards[digest] = read_card(body)
-                except (ValueError, RecursionError):
-                    _log.exception("agent %r cannot be indexed", name)
-                    continue
-                texts[digest] = _digest_of(card)
-        columns = [column for column in (self._column, self._older) if column is not None]
-        wanted = list(texts.values()) if self._embedder is not None else []
-        vectors = [self._cache.vectors(wanted, column.identity) for column in columns]
-        # Vectors that are known, by column and row.
-        fast: dict[int, Packed] = {}
-        known: list[dict[int, Packed]] = [{} for _ in columns]
-        for (name, body), digest in zip(agents, digests, strict=True):
-            row = self._rows.get(name)
-            if row is None or self._digests[row] != digest:
-                self.remove(name)
-                if digest not in texts:
-                    continue
-                row = self._new_row(name, digest, texts[digest])
-                entry = entries.get(digest)
-                if entry is not None:
-                    self._keywords.add_known(row, entry.impacts)
-                    fast[row] = entry.fast
-                else:
-                    card = cards[digest]
-                    self._keywords.add(row, card.fields)
-                    if self._fast is not None:
-                        self._soon[row] = _Soon(digest, texts[digest], card.everything)
-            if self._embedder is not None and not self._column.has(row) and row not in known[0]:
-                self._want_vector(row, texts[digest], vectors, known, cards.get(digest), body)
-        for column, some in zip((self._fast_column, *columns), (fast, *known), strict=True):
-            rows = [row for row in some if self._alive[row]]
-            column.put_all(rows, [some[row] for row in rows])
-        for row in known[0]:
-            if self._alive[row]:
-                self._row_of[self._texts[row]] = row
-        if self._keywords.is_full:
-            self._seal()
-
-    def _want_vector(
-        self,
-        row: int,
-        texts: bytes,
-        vectors: list[dict[bytes, Packed]],
-        known: list[dict[int, Packed]],
-        card: Card | None,
-        body: bytes,
-    ) -> None:
-        """Note the vector of a row's texts among those that are known, or put the texts in the queue."""
-        same = self._row_of.get(texts)
-        vector = vectors[0].get(texts) if same is None else self._column.get(same)
-        if vector is not None and self._column.dimensions in (0, dimensions_of(vector)):
-            known[0][row] = vector
-            return
-        if self._older is not None and texts in vectors[1]:
-            known[1][row] = vectors[1][texts]
-        waiting = self._waiting.get(texts)
-        if waiting is None:
-            card = card or read_card(body)
-            waiting = self._waiting[texts] = _Waiting(card.head or card.rest, card.skills)
-            self._queue.append(texts)
-        if row not in waiting.rows:
-            waiting.rows.add(row)
-            self._waiting_rows += 1
-
-    def remove(self, name: str) -> None:
-        """Forget an agent; nothing happens if it is not there."""
-        row = self._rows.pop(name, None)
-        if row is None:
-            return
-        texts = self._texts[row]
-        self._alive[row] = False
-        self._names[row] = ""
-        self._digests[row] = self._texts[row] = b""
-        self._garbage.append(row)
-        self._soon.pop(row, None)
-        if self._row_of.get(texts) == row:
-            del self._row_of[texts]
-        waiting = self._waiting.get(texts)
-        if waiting is not None and row in waiting.rows:
-            waiting.rows.remove(row)
-            self._waiting_rows -= 1
-            if not waiting.rows:
-                del self._waiting[texts]
-        for column in (self._fast_column, self._column, self._older):
-            if column is not None:
-                column.remove(row)
-
-    def filled(self) -> None:
-        """Note that everything that was registered at the start is there now."""
-        self._cache.keep_only(set(self._digests), set(self._texts))
-
-    def _new_row(self, name: str, digest: bytes, texts: bytes) -> int:
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = len(self._names)
-            self._names.append("")
-            self._digests.append(b"")
-            self._texts.append(b"")
-            if row >= len(self._alive):
-                self._alive = np.concatenate((self._alive, np.zeros(len(self._alive), np.bool_)))
-        self._names[row] = name
-        self._digests[row] = digest
-        self._texts[row] = texts
-        self._alive[row] = True
-        self._rows[name] = row
-        return row
-
-    def _seal(self) -> None:
-        """Make what was put findable by words."""
-        for row, impacts in self._keywords.seal(self._cache.keeps and self._fast is not None):
-            soon = self._soon.get(row)
-            if soon is not None:
-                soon.impacts = impacts
-
-    def embed_soon(self, count: int | None = None) -> None:
-        """Make the fast vectors of some agents that have none yet, or of all."""
-        if self._fast is None or not self._soon:
-            return
-        self._seal()
-        rows = list(islice(self._soon, count))
-        for start in range(0, len(rows), self._fast.batch):
-            batch = rows[start : start + self._fast.batch]
-            soon = [self._soon.pop(row) for row in batch]
-            vectors = self._fast.embed([gloss(s.text) if has_chinese(s.text) else s.text for s in soon])
-            packed = pack(vectors)
-            self._fast_column.put_all(batch, packed)
-            self._cache.put_entries(
-                (s.digest, Entry(s.texts, s.impacts, vector))
-                for s, vector in zip(soon, packed, strict=True)
-                if s.impacts is not None
-            )
-
-    # What is done when there is nothing else to do.
-
-    def next_texts(self, count: int | None = None) -> tuple[list[Taken], list[str]]:
-        """Take texts from the queue of those that have no vector yet; some at least, more than `count` never.
-
-        Without `count`, as many as the embedder likes best.
-        """
-        taken: list[Taken] = []
-        texts: list[str] = []
-        most = count if count is not None or self._embedder is None else self._embedder.batch
-        while self._queue and self._embedder is not None and (not texts or len(texts) < (most or 0)):
-            digest = self._queue.popleft()
-            waiting = self._waiting.get(digest)
-            if waiting is not None:
-                taken.append((digest, waiting))
-                texts += waiting.texts
-        return taken, texts
-
-    def set_vectors(self, taken: Sequence[Taken], vectors: Vectors) -> None:
-        """Take the vectors of the texts of `next_texts`."""
-        if taken and self._column.dimensions not in (0, vectors.shape[1]):
-            self._start_over(vectors.shape[1])
-        place = 0
-        made: list[tuple[bytes, Packed]] = []
-        for digest, waiting in taken:
-            vector = vectors[place]
-            if waiting.skills:
-                vector = normalized(vector + _SKILLS * vectors[place + 1])
-            place += len(waiting.texts)
-            now = self._waiting.pop(digest, None)
-            if now is not None:
-                (packed,) = pack(vector[None])
-                rows = list(now.rows)
-                self._waiting_rows -= len(rows)
-                self._column.put_all(rows, [packed] * len(rows))
-                if rows:
-                    self._row_of[digest] = rows[0]
-                    made.append((digest, packed))
-        self._cache.put_vectors(self._column.identity, made)
-        if not self._waiting:
-            if self._older is not None:
-                self._older = self._older_embedder = None
-                self._cache.keep_only_embedder(self._column.identity)
-            self._cache.commit()
-
-    def _doubt(self) -> None:
-        """Embed some text: a query's vector has another length than those of the agents."""
-        if _PROBE not in self._waiting:
-            self._waiting[_PROBE] = _Waiting("?", "")
-            self._queue.append(_PROBE)
-
-    def _start_over(self, dimensions: int) -> None:
-        """Forget all better vectors: they compare with nothing that the embedder makes now."""
-        _log.warning(
-            "the embedder's vectors have %d numbers now, not %d: all are made anew",
-            dimensions,
-            self._column.dimensions,
-        )
-        age = self._column.age
-        self._column = Column(self._column.identity)
-        self._column.age = age
-        self._row_of.clear()
-        self._cache.forget_embedder(self._column.identity)
-        self.wants_bodies = True
-
-    def put_back(self, taken: Sequence[Taken]) -> None:
-        """Return to the queue what could not be embedded now."""
-        self._queue.extendleft(digest for digest, _ in reversed(taken))
-
-    def give_up(self, taken: Sequence[Taken]) -> None:
-        """Leave those that cannot be embedded to the fast vectors."""
-        for digest, _ in taken:
-            waiting = self._waiting.pop(digest, None)
-            if waiting is not None:
-                self._waiting_rows -= len(waiting.rows)
-
-    @property
-    def has_work(self) -> bool:
-        """Whether `begin_work` has something to do."""
-        if self._keywords.is_merging:
-            return False
-        return self._has_garbage or self._keywords.can_merge
-
-    @property
-    def _has_garbage(self) -> bool:
-        return len(self._garbage) > max(_LEAST_GARBAGE, len(self._rows) // 4)
-
-    def begin_work(self) -> Merge:
-        """Return what has to be done beside everything else: its `run` may be called in any thread."""
-        if not self._has_garbage:
-            return self._keywords.begin_merge()
-        self._seal()
-        self._swept, self._garbage = self._garbage, []
-        return self._keywords.begin_merge(self._alive)
-
-    def end_work(self, work: Merge, done: Segment) -> None:
-        """Take what came out of it."""
-        self._seal()
-        self._keywords.end_merge(work, done)
-        if work.alive is not None:
-            self._free += self._swept
-            self._swept = []
-
-    def work(self) -> None:
-        """Do at once what has to be done beside everything else."""
-        work = self.begin_work()
-        self.end_work(work, work.run())
-
-    def close(self) -> None:
-        """Write what is pending."""
-        self._cache.close()
-
-    # Questions.
+class SearchIndex(IndexedAgents):
+    """Agents by name, found by words and by meaning."""
 
     def search(self, query: Query, vectors: Sequence[Vectors] | None = None) -> Found:
         """Return the best agents.
@@ -455,10 +71,10 @@ class SearchIndex:
             self._seal()
         scores, rarities = self._by_words(query)
         if query.by_meaning:
-            scores = self._by_meaning(query, scores, vectors, rarities[1])
-            candidates = np.flatnonzero(self._alive[: len(scores)])
+            candidates, scores = self._by_meaning(query, scores, vectors, rarities[1])
         else:
             candidates = np.flatnonzero(scores > 0)
+            scores = scores[candidates]
         return Found(self._best(query, scores, candidates), rarities)
 
     def texts_of(self, query: Query) -> list[str]:
@@ -527,37 +143,41 @@ class SearchIndex:
         """How many agents have a score."""
         return int(np.count_nonzero(self._alive[: len(scores)] & (scores > 0))) if scores is not None else 0
 
-    def _by_meaning(self, query: Query, words: Scores, vectors: Sequence[Vectors] | None, age: int) -> Scores:
+    def _by_meaning(
+        self, query: Query, words: Scores, vectors: Sequence[Vectors] | None, age: int
+    ) -> tuple[Rows, Scores]:
+        """The rows that may be wanted, and their scores."""
         size = len(words)
-        texts = self.texts_of(query)
+        alive = np.flatnonzero(self._alive[:size])
         if self._fast is None:
-            return words
+            return alive, words[alive]
         self.embed_soon()
+        texts = self.texts_of(query)
         scores = self._fast_column.compare(self._fast.embed(texts[-1:])[0], size)
+        column, better = self._better(texts, vectors, age)
         expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * scores
-        better, missing = self._better(texts, size, vectors, age)
         scores *= np.float32(_FAST)
-        if better is None:
+        if column is None or better is None:
             scores += expected
         else:
+            cosines = column.compare(better, size)
+            missing = column.missing(size, age if column is self._column else column.age)
             if missing is not None:
-                np.copyto(better, expected, where=missing)
-            scores += better
+                np.copyto(cosines, expected, where=missing)
+            scores += cosines
         scores += np.float32(WORDS_WEIGHT) * words
-        return scores
+        return alive, scores if len(alive) == size else scores[alive]
 
     def _better(
-        self, texts: list[str], size: int, vectors: Sequence[Vectors] | None, age: int
-    ) -> tuple[Vectors | None, NDArray[np.bool_] | None]:
-        """The cosine of each row with the better vectors, and which rows have none."""
+        self, texts: list[str], vectors: Sequence[Vectors] | None, age: int
+    ) -> tuple[Column | None, Vectors | None]:
+        """The better vectors, of whichever embedder has more of them, and the question's."""
         if self._embedder is None:
             return None, None
         if self._older is not None and self._older.count > self._column.count:
             if self._older_embedder is None:
                 self._older_embedder = MultilingualEmbedder()
-            older = self._older
-            vector = _mixed(list(self._older_embedder.embed(texts)))
-            return older.compare(vector, size), older.missing(size, older.age)
+            return self._older, _mixed(list(self._older_embedder.embed(texts)))
         if not self._column.count or not age:
             return None, None
         if vectors is None:
@@ -573,11 +193,10 @@ class SearchIndex:
         if len(vectors[0]) != self._column.dimensions:
             self._doubt()
             return None, None
-        return self._column.compare(_mixed(vectors), size), self._column.missing(size, age)
+        return self._column, _mixed(vectors)
 
-    def _best(self, query: Query, scores: Scores, candidates: NDArray[np.int64]) -> list[Hit]:
+    def _best(self, query: Query, found: Scores, candidates: Rows) -> list[Hit]:
         names = self._names
-        found = scores[candidates]
         if query.after is not None:
             name, score = query.after
             key = name.encode()
@@ -598,8 +217,3 @@ class SearchIndex:
 
 def _mixed(vectors: Sequence[Vectors]) -> Vectors:
     return normalized(vectors[0] + _GLOSS * vectors[1]) if len(vectors) > 1 else vectors[0]
-
-
-def _digest_of(card: Card) -> bytes:
-    """The digest of the texts that the better vector is made of."""
-    return hashlib.blake2b("\0".join((card.head or card.rest, card.skills)).encode(), digest_size=16).digest()

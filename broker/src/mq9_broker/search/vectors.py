@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +14,8 @@ from numpy.typing import NDArray
 from mq9_broker.search.embedders import Vectors
 
 _FIRST_CAPACITY: Final = 1024
+# Rows of which half is compared in another thread: fewer take less than a millisecond or two.
+_LEAST_FOR_TWO: Final = 32_768
 
 
 # A vector of length 1: what 1 is worth as a 32-bit float, then whole numbers from -127 to 127.
@@ -25,6 +29,12 @@ def pack(vectors: Vectors) -> list[Packed]:
     numbers = np.rint(vectors / np.where(scales > 0, scales, np.float32(1))[:, None]).astype(np.int8)
     data = np.concatenate((scales[:, None].view(np.int8), numbers), axis=1)
     return [row.tobytes() for row in data]
+
+
+def rounded(query: Vectors) -> tuple[NDArray[np.int8], np.float32]:
+    """Return a query's vector as it is compared: whole numbers, and what 1 is worth."""
+    scale = np.float32(max(float(np.abs(query).max(initial=0.0)), 1e-9) / 127)
+    return np.rint(query / scale).astype(np.int8), scale
 
 
 def dimensions_of(packed: Packed) -> int:
@@ -100,17 +110,27 @@ class Column:
             self.count -= 1
             self._has[row] = False
             self._scales[row] = 0
+            self._ages[row] = 0
 
     def compare(self, query: Vectors, rows: int) -> Vectors:
         """Return the cosine of each of the first rows with a query; 0 where there is no vector."""
         found = np.zeros(rows, np.float32)
         size = min(rows, len(self._has))
-        if self.count and size and len(query) == self.dimensions:
-            scale = max(float(np.abs(query).max()), 1e-9) / 127
-            numbers = np.rint(query / np.float32(scale)).astype(np.int8)
-            products = np.asarray(simsimd.cdist(numbers[None], self._numbers[:size], "dot"))[0]
-            scales = self._scales[:size] * np.float32(scale)
-            np.multiply(products, scales, out=found[:size], casting="same_kind")
+        if not self.count or not size or len(query) != self.dimensions:
+            return found
+        numbers, scale = rounded(query)
+
+        def compare(part: slice) -> None:
+            products = np.asarray(simsimd.cdist(numbers[None], self._numbers[part], "dot"))[0]
+            np.multiply(products, self._scales[part] * scale, out=found[part], casting="same_kind")
+
+        if size < _LEAST_FOR_TWO:
+            compare(slice(0, size))
+            return found
+        # Another processor, if it has nothing to do, takes half of it.
+        other = _other_thread().submit(compare, slice(size // 2, size))
+        compare(slice(0, size // 2))
+        other.result()
         return found
 
     def missing(self, rows: int, age: int) -> NDArray[np.bool_] | None:
@@ -124,6 +144,11 @@ class Column:
         if age < self.age:
             found[:size] |= self._ages[:size] > age
         return found if found.any() else None
+
+
+@functools.cache
+def _other_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "compare")
 
 
 def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:

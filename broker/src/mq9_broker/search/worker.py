@@ -27,7 +27,8 @@ from mq9_broker.search.embedders import (
     MultilingualEmbedder,
     Vectors,
 )
-from mq9_broker.search.index import SearchIndex, Taken
+from mq9_broker.search.index import SearchIndex
+from mq9_broker.search.indexed import Taken
 from mq9_broker.search.interface import CursorError, Query
 from mq9_broker.search.keywords import Merge
 from mq9_broker.search.messages import (
@@ -103,15 +104,15 @@ class _Embedded:
         self.work = work
 
 
-class _Merged:
-    """Segments of the index have been merged beside everything else."""
+class _Worked:
+    """Something has been done beside everything else."""
 
-    def __init__(self, future: Future[Segment], merge: Merge) -> None:
+    def __init__(self, future: Future[Segment], work: Merge) -> None:
         self.future = future
-        self.merge = merge
+        self.work = work
 
 
-_Inbox = queue.Queue[list[ToProcess] | _Embedded | _Merged | None]
+_Inbox = queue.Queue[list[ToProcess] | _Embedded | _Worked | None]
 
 
 class Worker:
@@ -148,7 +149,7 @@ class Worker:
         self._last_message_at = time.monotonic()
         self._busy_since: float | None = None
         self._loading: threading.Thread | None = None
-        self._merging = ThreadPoolExecutor(1)
+        self._beside = ThreadPoolExecutor(1)
         self._is_over = False
 
     def end(self) -> None:
@@ -169,8 +170,8 @@ class Worker:
                 break
             if isinstance(item, _Embedded):
                 self._embedded(item)
-            elif isinstance(item, _Merged):
-                self.index.end_work(item.merge, item.future.result())
+            elif isinstance(item, _Worked):
+                self.index.end_work(item.work, item.future.result())
             else:
                 self._take_all(item)
                 self._last_message_at = time.monotonic()
@@ -178,7 +179,7 @@ class Worker:
             if time.monotonic() - self._last_work_at > _WORK_INTERVAL_S:
                 self._work()
             self._tell()
-        for pool in (self._pool, self._merging):
+        for pool in (self._pool, self._beside):
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
         self.index.close()
@@ -327,9 +328,9 @@ class Worker:
         if rest is None or rest > 0:
             pass
         elif self.index.has_work:
-            merge = self.index.begin_work()
-            future = self._merging.submit(merge.run)
-            future.add_done_callback(lambda done: self._inbox.put(_Merged(done, merge)))
+            work = self.index.begin_work()
+            future = self._beside.submit(work.run)
+            future.add_done_callback(lambda done: self._inbox.put(_Worked(done, work)))
         elif self.index.soon:
             self.index.embed_soon(FastEmbedder.batch)
         elif isinstance(self._embedder, MultilingualEmbedder) and not self._embedder.is_ready:
