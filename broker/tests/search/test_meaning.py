@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mq9_broker.search import vectors
 from mq9_broker.search.chinese import gloss, pinyin, words
 from mq9_broker.search.embedders import FastEmbedder, MultilingualEmbedder
 from mq9_broker.search.settings import SearchSettings
@@ -217,3 +218,14 @@ def test_vectors_that_come_between_two_pages_do_not_mix_them_up() -> None:
     )
     assert page.hits + rest == everything
     assert found.hits("railway tickets", by_meaning=True) != everything
+
+
+def test_many_vectors_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(4)
+    column = Column("random")
+    column.put_all(range(1_001), pack(random.normal(size=(1_001, 64)).astype(np.float32)))
+    query = random.normal(size=64).astype(np.float32)
+    alone = column.compare(query, 1_001)
+    monkeypatch.setattr(vectors, "_LEAST_FOR_TWO", 10)
+    np.testing.assert_array_equal(column.compare(query, 1_001), alone)
+    np.testing.assert_array_equal(column.compare(query, 500), alone[:500])

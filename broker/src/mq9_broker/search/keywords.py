@@ -32,7 +32,7 @@ _MOST_COLLECTED: Final = 100_000
 _MERGED_AT_ONCE: Final = 20_000
 _MOST_SEGMENTS: Final = 8
 # New words that the next search for beginnings may have to take in order.
-_MOST_UNSORTED: Final = 10_000
+_MOST_UNSORTED: Final = 50_000
 # A segment before several others is merged with them if it is not larger than so many times their size.
 _ALIKE: Final = 2
 # A word of so many documents, and of so large a part of them, is kept as one number for each document too.

@@ -151,6 +151,7 @@ class Worker:
         self._loading: threading.Thread | None = None
         self._beside = ThreadPoolExecutor(1)
         self._is_over = False
+        self._is_filled = False
 
     def end(self) -> None:
         """End soon, whatever there is still to do. It may be called in any thread."""
@@ -238,6 +239,7 @@ class Worker:
                 self._ask(message)
             elif isinstance(message, Filled):
                 self.index.filled()
+                self._is_filled = True
         self._put(agents)
 
     def _put(self, agents: list[tuple[str, bytes]]) -> None:
@@ -245,7 +247,8 @@ class Worker:
             if self._is_over:
                 return
             self.index.put_all(agents[start : start + _PUT_TOGETHER])
-            if self.index.soon > _MOST_SOON:
+            # At the start it is searches by words that wait for everything to be there.
+            if self._is_filled and self.index.soon > _MOST_SOON:
                 self.index.embed_soon(self.index.soon - _MOST_SOON)
 
     def _ask(self, ask: Ask) -> None:
