@@ -119,6 +119,7 @@ def test_csharp(nasty: Path) -> None:
         run("python3", folder / "tools" / "public_api.py", cwd=folder)
         run("dotnet", "build", "adapter", "-c", "Release", "-v", "quiet", "--nologo", cwd=folder)
         run(
-            *("dotnet", "format", "src/Mq9", "--verify-no-changes", "--no-restore", "--severity", "error"),
+            # Layout alone depends on names and prose; the rules of style are tested with the real SDK.
+            *("dotnet", "format", "whitespace", "src/Mq9", "--verify-no-changes", "--no-restore"),
             cwd=folder,
         )
