@@ -34,6 +34,8 @@ OUTSTANDING = 8
 LEASE = 1.0
 DELAY = 1
 DRAIN_TIMEOUT = 120.0
+# A SEND is repeated for so many seconds, as SDKs do it: after two minutes its dedup-id counts no more.
+RETRIES_END = 60.0
 
 
 class Broker:
@@ -71,6 +73,11 @@ class Broker:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+
+def may_be_sent_again(sent: Sent, now: float) -> bool:
+    """Whether a message that is perhaps there already would not be there twice then."""
+    return sent.has_dedup_id and now < sent.sent_at + RETRIES_END
 
 
 class Generation:
@@ -125,7 +132,8 @@ class Generation:
             try:
                 while not self._stopping or again:
                     fresh = [] if self._stopping else [self._message(sender) for _ in range(OUTSTANDING)]
-                    batch, again = again + fresh, []
+                    now = time.time()  # it may have taken long to get here
+                    batch, again = [*(sent for sent in again if may_be_sent_again(sent, now)), *fresh], []
                     outcomes = await asyncio.gather(
                         *(self._send_one(client, sent) for sent in batch), return_exceptions=True
                     )

@@ -5,12 +5,19 @@ from pathlib import Path
 import pytest
 
 from .history import History, Sent
-from .storm import storm
+from .storm import RETRIES_END, may_be_sent_again, storm
 
 
 @pytest.mark.timeout(300)
 async def test_a_broker_killed_at_random_moments_keeps_its_promises(tmp_path: Path) -> None:
     assert await storm(tmp_path / "data", kills=8, per_generation=4, seed=1) == []
+
+
+def test_nothing_is_sent_again_when_its_dedup_id_may_be_forgotten() -> None:
+    assert RETRIES_END < 120
+    assert may_be_sent_again(sent("a", 1, has_dedup_id=True), 10.0 + RETRIES_END - 1)
+    assert not may_be_sent_again(sent("a", 1, has_dedup_id=True), 10.0 + RETRIES_END)
+    assert not may_be_sent_again(sent("a", 1), 10.0)
 
 
 def message(msg_id: int, payload: str) -> dict[str, object]:
