@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 # The weight of the cosine with the fast vector, beside 1 for that with the multilingual one. Chosen with the
 # labelled queries of bench/registry_quality.py at hand, so what that measures is on the optimistic side.
 # Between 0.5 and 0.9 little changes.
-_FAST: Final = 0.5
+FAST_WEIGHT = 0.5
 # And that of how well the words match, chosen in the same way. Between 0.1 and 0.5 little changes.
 WORDS_WEIGHT = 0.3
 # What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
@@ -156,7 +156,7 @@ class SearchIndex(IndexedAgents):
         scores = self._fast_column.compare(self._fast.embed(texts[-1:])[0], size)
         column, better = self._better(texts, vectors, age)
         expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * scores
-        scores *= np.float32(_FAST)
+        scores *= np.float32(FAST_WEIGHT)
         if column is None or better is None:
             scores += expected
         else:

@@ -246,10 +246,12 @@ class Worker:
         for start in range(0, len(agents), _PUT_TOGETHER):
             if self._is_over:
                 return
-            self.index.put_all(agents[start : start + _PUT_TOGETHER])
+            some = agents[start : start + _PUT_TOGETHER]
+            self.index.put_all(some)
             # At the start it is searches by words that wait for everything to be there.
-            if self._is_filled and self.index.soon > _MOST_SOON:
-                self.index.embed_soon(self.index.soon - _MOST_SOON)
+            behind = self.index.soon - _MOST_SOON
+            if self._is_filled and behind > 0:
+                self.index.embed_soon(min(behind, 2 * len(some)))
 
     def _ask(self, ask: Ask) -> None:
         if (
