@@ -2,6 +2,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectNats } from "@nats-io/transport-node";
@@ -82,6 +84,18 @@ test("a server that says nothing is given up, and its socket closed", async () =
   await expect(connecting).rejects.toThrow("enough");
   await until(() => silent.sockets.size === 0, "the end of the cancelled socket");
   await silent.stop();
+});
+
+test("a server that hangs up before it says anything is connection_closed", async () => {
+  const server = createServer((socket) => socket.destroy()).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  const { port } = server.address() as AddressInfo;
+  const url = `nats://127.0.0.1:${String(port)}`;
+  const error = await failure(connect(url));
+  expect(error.kind).toBe("connection_closed");
+  expect(error.code).toBeUndefined();
+  expect(error.message).toContain(`could not connect to ${url}: `);
 });
 
 test("the next server is used when one is down", async () => {
