@@ -8,19 +8,23 @@ internal sealed class Broker : IAsyncDisposable
 {
     private readonly Process _process;
 
-    private Broker(Process process, string url)
+    private Broker(Process process, string ready)
     {
         _process = process;
-        Url = url;
+        Url = Word(ready, "nats=");
+        Http = Word(ready, "http=");
     }
 
     public string Url { get; }
 
-    public static async Task<Broker> StartAsync(int port = 0)
+    /// <summary>Where its metrics are.</summary>
+    public string Http { get; }
+
+    public static async Task<Broker> StartAsync(int port = 0, params string[] more)
     {
         ProcessStartInfo start = new(Program()) { RedirectStandardOutput = true, RedirectStandardError = true };
         string listen = "127.0.0.1:" + port.ToString(CultureInfo.InvariantCulture);
-        foreach (string argument in (string[])["serve", "--listen", listen, "--http", "127.0.0.1:0", "--store", "memory"])
+        foreach (string argument in (string[])["serve", "--listen", listen, "--http", "127.0.0.1:0", "--store", "memory", .. more])
         {
             start.ArgumentList.Add(argument);
         }
@@ -29,7 +33,12 @@ internal sealed class Broker : IAsyncDisposable
         _ = process.StandardError.ReadToEndAsync();
         using CancellationTokenSource patience = new(TimeSpan.FromSeconds(60));
         string line = await process.StandardOutput.ReadLineAsync(patience.Token) ?? throw new InvalidOperationException("the broker did not start");
-        return new Broker(process, line.Split(' ').Single(word => word.StartsWith("nats=", StringComparison.Ordinal))[5..]);
+        return new Broker(process, line);
+    }
+
+    private static string Word(string line, string start)
+    {
+        return line.Split(' ').Single(word => word.StartsWith(start, StringComparison.Ordinal))[start.Length..];
     }
 
     private static string Program()
