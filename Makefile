@@ -22,9 +22,10 @@ help:  ## Lists these commands.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## +(.*)/  make \1|\2/' | column -t -s '|'
 
 setup: $(READY)  ## Makes .venv from uv.lock; nothing global is touched.
-$(READY): uv.lock pyproject.toml $(wildcard */pyproject.toml sdks/python/pyproject.toml)
+$(READY): uv.lock pyproject.toml $(wildcard */pyproject.toml sdks/python/pyproject.toml broker/native/*)
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip --disable-pip-version-check -q install uv==$(UV_VERSION); }
-	$(BIN)/uv -q sync --frozen --all-packages --all-groups --compile-bytecode && touch $(READY)
+	$(BIN)/uv -q sync --frozen --all-packages --all-groups --compile-bytecode
+	@$(BIN)/python broker/native/build.py && touch $(READY)
 
 generate: $(READY)  ## Renders everything that comes from spec/.
 	@$(BIN)/mq9-codegen generate

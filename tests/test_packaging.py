@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,33 @@ def test_the_executable_can_trace(executable: Path) -> None:
     command = [executable, "config", "check", "--trace-endpoint", "http://127.0.0.1:4318/v1/traces"]
     done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("compiler", ["usual", "none"])
+def test_a_wheel_from_the_source_distribution(compiler: str, tmp_path: Path) -> None:
+    """With a C compiler it has the compiled parts, without one it is for every machine."""
+    (tmp_path / "bin").mkdir()
+    environment = dict(os.environ)
+    if compiler == "none":
+        environment = {**environment, "CC": "", "PATH": str(tmp_path / "bin")}
+    else:
+        need("cc")
+    build = [BIN / "uv", "build", "--quiet", "--out-dir", tmp_path / "dist", ROOT / "broker"]
+    build += ["--python", Path(sys.executable).resolve()]
+    done = subprocess.run(build, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (source,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(source) as archive:
+        names = archive.getnames()
+    assert any(name.endswith("native/module.c") for name in names)
+    assert not any(name.endswith(".so") for name in names)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    compiled = [
+        name for name in zipfile.ZipFile(wheel).namelist() if "/_native." in name and name[-3:] == ".so"
+    ]
+    assert len(compiled) == (compiler == "usual")
+    assert wheel.name.endswith("-py3-none-any.whl") is (compiler == "none")
 
 
 def test_the_container_recipe_is_clean() -> None:

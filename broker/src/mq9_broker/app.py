@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mq9_broker import native
 from mq9_broker.auth import Authenticator
 from mq9_broker.auth.passwords import PasswordChecker
 from mq9_broker.clock import Clock, ManualClock, WallClock
@@ -335,6 +336,8 @@ async def _serve(config: Config, read_config: Callable[[], Config] | None) -> in
         await app.release()
         raise
     log.info("version %s, store %s, %s", __version__, config.store_kind, type(loop).__module__)
+    if not native.IS_COMPILED:
+        log.info("without the compiled parts, which is slower")
     websocket = f" websocket={app.websocket_url}" if app.websocket_url else ""
     sys.stdout.write(f"mq9-broker ready nats={nats_url} http={http_url}{websocket}\n")
     sys.stdout.flush()

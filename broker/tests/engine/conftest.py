@@ -6,15 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from mq9_broker import native
 from mq9_broker.engine import EngineLimits
 from mq9_broker.store import MemoryStore, RocksdbStore, Store
+from mq9_broker.store.sorted_map import SortedMap
 
 from .support import BOX, Bench
 
 
-@pytest.fixture(params=["memory", "memory, cold caches", "rocksdb"])
-def new_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Bench]]:
-    """Makes engines: the same tests run over both stores, and with a new engine for every call."""
+@pytest.fixture(params=["memory", "memory, in Python, cold caches", "rocksdb"])
+def new_bench(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Bench]]:
+    """Makes engines: the same tests run over both stores, and without compiled parts and caches."""
+    if "in Python" in request.param:
+        monkeypatch.setattr(native, "new_map", SortedMap)
+        monkeypatch.setattr(native, "render_run", None)
     opened: list[Store] = []
     numbers = count()
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mq9_broker._generated.commands import MsgAck
 from mq9_broker.engine import Engine
-from mq9_broker.engine.commands import decode_command, encode_command
+from mq9_broker.engine.commands import AckRun, decode_command, encode_command
 from mq9_broker.store import MemoryStore, RocksdbStore, Store
 
 from . import replay as replay_module
@@ -43,7 +44,8 @@ def test_engine_restored_in_another_process_goes_on_alike(kind: str, tmp_path: P
         [sys.executable, replay_module.__file__, kind, copy, tmp_path / "calls", tmp_path / "output"],
         check=True,
         timeout=100,
-        env={**os.environ, "PYTHONHASHSEED": "4711"},
+        # The other process does everything in Python.
+        env={**os.environ, "PYTHONHASHSEED": "4711", "MQ9_PURE": "1"},
     )
     restored: Output = msgspec.msgpack.decode((tmp_path / "output").read_bytes(), type=Output)
     for number, (came_out, came_out_restored) in enumerate(zip(expected, restored[0], strict=True)):
@@ -65,6 +67,26 @@ def test_caches_change_nothing(tmp_path: Path) -> None:
     assert replay(Engine(on_disk, LIMITS), calls) == expected
     assert everything(warm) == everything(cold) == everything(on_disk)
     on_disk.close()
+
+
+def test_an_ack_of_consecutive_ids_is_the_same_in_both_forms() -> None:
+    """`AckRun` as the shell has it, `MsgAck` as a log keeps it."""
+    calls = random_calls(seed=7, total=3_000)
+    as_runs, spelled_out = MemoryStore(), MemoryStore()
+    runs = 0
+    engines = Engine(as_runs, LIMITS), Engine(spelled_out, LIMITS)
+    for now, forms in calls:
+        commands = [decode_command(form) for form in forms]
+        for at, command in enumerate(commands):
+            if isinstance(command, MsgAck):
+                first, last = min(command.msg_ids), max(command.msg_ids)
+                commands[at] = AckRun(command.address, command.group_name, first, last)
+                assert decode_command(encode_command(commands[at])) == commands[at].spelled_out()
+                runs += 1
+        spelled = [command.spelled_out() if isinstance(command, AckRun) else command for command in commands]
+        assert engines[0].apply(now, commands) == engines[1].apply(now, spelled)
+    assert runs > 100
+    assert everything(as_runs) == everything(spelled_out)
 
 
 def test_byte_form_of_commands() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rocksdict import ReadOptions
 
+from mq9_broker import native
 from mq9_broker.store import Batch, MemoryStore, RocksdbStore, Store
 from mq9_broker.store.sorted_map import SortedMap, end_of_prefix
 
@@ -22,14 +23,18 @@ batches = st.lists(
 )
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
-def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+@pytest.fixture(params=["memory", "memory, in Python", "rocksdb"])
+def new_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Store]]:
     opened: list[Store] = []
     numbers = count()
+    if "in Python" in request.param:
+        monkeypatch.setattr(native, "new_map", SortedMap)
 
     def make() -> Store:
         store: Store = (
-            MemoryStore() if request.param == "memory" else RocksdbStore(tmp_path / str(next(numbers)))
+            RocksdbStore(tmp_path / str(next(numbers))) if request.param == "rocksdb" else MemoryStore()
         )
         opened.append(store)
         return store

@@ -4,9 +4,9 @@
     .venv/bin/python broker/tests/transport/fuzz_parser.py --seconds 600  # the long one
 
 Inputs that reach lines of the parser in an order not seen before are kept and changed further. Each input
-goes through the parser whole, in random pieces and byte by byte, with the fast way for many requests and
-without; all results must be those of the slow parser. The first input that is not so is printed, made
-as short as possible.
+goes through the parser whole, in random pieces and byte by byte, with the compiled parts and without, with
+the fast way for many requests and without; all results must be those of the slow parser. The first input that
+is not so is printed, made as short as possible.
 """
 # ruff: noqa: T201  # a command
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from mq9_broker import native
 from mq9_broker.transport import parser as under_test
 from mq9_broker.transport.parser import Parser, ParserLimits
 
@@ -76,7 +77,13 @@ def flat(events: list[Any]) -> list[tuple[object, ...]]:
     return result
 
 
-def parse(pieces: list[bytes], threshold: int) -> list[tuple[object, ...]]:
+# Whether compiled parts are used, and from how many bytes on the fast way is.
+WAYS = ((True, 1024), (False, 1024), (False, 0))
+TAKE_REQUESTS = native.take_requests
+
+
+def parse(pieces: list[bytes], compiled: bool, threshold: int) -> list[tuple[object, ...]]:
+    native.take_requests = TAKE_REQUESTS if compiled else None
     under_test._WORTH_SPLITTING = threshold
     parser = Parser(LIMITS)
     return [event for piece in pieces for event in flat(parser.feed(piece))]
@@ -91,7 +98,7 @@ def is_right(data: bytes, rnd: random.Random) -> bool:
     """Whether all ways to parse an input give the same."""
     wanted = ReferenceParser(LIMITS.max_payload, LIMITS.max_control_line).feed(data)
     chunkings = ([data], cut(data, rnd), [data[i : i + 1] for i in range(len(data))])
-    return all(parse(pieces, threshold) == wanted for pieces in chunkings for threshold in (1024, 0))
+    return all(parse(pieces, *way) == wanted for pieces in chunkings for way in WAYS)
 
 
 def coverage(data: bytes) -> set[tuple[int, int]]:
@@ -111,8 +118,8 @@ def coverage(data: bytes) -> set[tuple[int, int]]:
 
     sys.settrace(trace)
     try:
-        parse([data], 0)
-        parse([data[: len(data) // 2], data[len(data) // 2 :]], 1024)
+        parse([data], False, 0)
+        parse([data[: len(data) // 2], data[len(data) // 2 :]], True, 1024)
     finally:
         sys.settrace(None)
     return seen

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mq9_broker import native
 from mq9_broker.transport import parser as under_test
 from mq9_broker.transport.parser import Parser, ParserLimits
 
@@ -39,13 +40,17 @@ def flat(events: Sequence[under_test.Event]) -> list[tuple[object, ...]]:
 
 
 def parse(chunks: Sequence[bytes], limits: ParserLimits = LIMITS) -> list[tuple[object, ...]]:
-    """Parse as it is, and with the fast way for many requests taken for a few as well."""
+    """Parse as it is, in Python alone, and there with the fast way for many requests taken for a few too."""
     results = []
-    for threshold in (under_test._WORTH_SPLITTING, 0):
-        with mock.patch.object(under_test, "_WORTH_SPLITTING", threshold):
+    usual = under_test._WORTH_SPLITTING
+    for take_requests, threshold in ((native.take_requests, usual), (None, usual), (None, 0)):
+        with (
+            mock.patch.object(native, "take_requests", take_requests),
+            mock.patch.object(under_test, "_WORTH_SPLITTING", threshold),
+        ):
             parser = Parser(limits)
             results.append([event for chunk in chunks for event in flat(parser.feed(chunk))])
-    assert results[0] == results[1]
+    assert results[0] == results[1] == results[2]
     return results[0]
 
 

@@ -1,7 +1,7 @@
 """Commands of the engine: what may be asked of it, and the byte form in which a log keeps it.
 
 Every operation but SEND has its generated struct (`mq9_broker._generated.commands`). SEND is the hot path and
-therefore a plain tuple, `SendCommand`. `OutboxRemove` is the shell's own.
+therefore a plain tuple, `SendCommand`. `AckRun` is an ACK as it usually is, `OutboxRemove` the shell's own.
 
 The shell has validated everything that needs no state (spec/: bounds, required fields, header values). What
 it resolves besides:
@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from mq9_broker._generated.commands import COMMANDS, MsgFetch
+from mq9_broker._generated.commands import COMMANDS, MsgAck, MsgFetch
 from mq9_broker._generated.enums import PRIORITY_VALUES
 
 BYTE_FORM_VERSION: Final = 1
@@ -62,6 +62,19 @@ class OutboxRemove(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     entry: int
 
 
+class AckRun(msgspec.Struct, frozen=True, gc=False, tag="msg.ack"):
+    """A `MsgAck` of consecutive ids, from the first to the last; its byte form is that of the `MsgAck`."""
+
+    address: bytes
+    group_name: str
+    first_id: int
+    last_id: int
+
+    def spelled_out(self) -> MsgAck:
+        """The same with every id in it."""
+        return MsgAck(self.address, self.group_name, None, tuple(range(self.first_id, self.last_id + 1)))
+
+
 Command: TypeAlias = SendCommand | msgspec.Struct
 
 
@@ -89,6 +102,8 @@ def encode_command(command: Command) -> bytes:
     """
     if isinstance(command, tuple):
         return _VERSION_BYTE + _encode(_SendForm(*command))
+    if isinstance(command, AckRun):
+        command = command.spelled_out()
     return _VERSION_BYTE + _encode(command)
 
 

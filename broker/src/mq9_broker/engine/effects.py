@@ -1,5 +1,6 @@
 """Effects: what a change of state means to the shell. They carry no instructions, only facts, in order."""
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -33,8 +34,8 @@ class Fetched(msgspec.Struct, frozen=True, gc=False):
     address: bytes
     incarnation: int
     group: str
-    msg_ids: tuple[int, ...]
-    """In the order of the batch."""
+    msg_ids: Sequence[int]
+    """In the order of the batch; a range where they are consecutive."""
     leased: bool
     next_msg_id: int
     """For `repeat_of`."""

@@ -9,7 +9,7 @@ import msgspec
 from mq9_broker._generated import commands as operations
 from mq9_broker._generated.commands import MsgFetch
 from mq9_broker.engine import dead_letters, fetching, mailboxes, registry, settling, timers
-from mq9_broker.engine.commands import Command, OutboxRemove
+from mq9_broker.engine.commands import AckRun, Command, OutboxRemove
 from mq9_broker.engine.effects import DeadLetter, Effect
 from mq9_broker.engine.fetching import FetchRead
 from mq9_broker.engine.keys import ADDRESS, FORMAT, TIME, pack_u64, unpack_u64
@@ -17,7 +17,7 @@ from mq9_broker.engine.limits import EngineLimits
 from mq9_broker.engine.mailbox import load_mailbox
 from mq9_broker.engine.registry import Agent
 from mq9_broker.engine.sending import SENT, send
-from mq9_broker.engine.state import State
+from mq9_broker.engine.state import CACHED_MAILBOXES, State
 from mq9_broker.store.interface import Batch, Store, StoreUnavailableError
 from mq9_broker.store.sorted_map import end_of_prefix
 
@@ -75,6 +75,7 @@ _WRITES: Final[dict[type[msgspec.Struct], Callable[[State, Any], bytes]]] = {
     operations.MailboxDelete: mailboxes.delete,
     operations.MsgFetch: fetching.fetch,
     operations.MsgAck: settling.acknowledge,
+    AckRun: settling.acknowledge_run,
     operations.MsgNack: settling.give_back,
     operations.MsgRenew: settling.renew,
     operations.MsgDelete: mailboxes.delete_message,
@@ -172,12 +173,15 @@ class Engine:
                     continue
                 add((send(state, command), self._take_effects()))
             else:
-                add((_HANDLERS[type(command)](state, command), self._take_effects()))
-        state.write_changed()
+                reply = _HANDLERS[type(command)](state, command)
+                add((reply, self._take_effects() if state.effects else ()))
+        if changed:
+            state.write_changed()
         if time != since:
             state.store.put(TIME, pack_u64(time))
         state.store.commit()
-        state.trim()
+        if len(known) > CACHED_MAILBOXES:
+            state.trim()
         if due is not None and due <= time:
             self._look_for_timer()
         return Applied(results, timer_effects)

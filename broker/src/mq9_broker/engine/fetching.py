@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from mq9_broker import native
 from mq9_broker._generated import errors
 from mq9_broker._generated.commands import MsgFetch
 from mq9_broker.engine.effects import Deliverable, Fetched, GroupReset
@@ -15,7 +16,7 @@ from mq9_broker.engine.groups import (
     run_of,
     start_group,
 )
-from mq9_broker.engine.rendering import message_json, middle, run_json
+from mq9_broker.engine.rendering import MIDDLES, MOST_OF_RUN, message_json, middle, run_json
 from mq9_broker.engine.segments import Segment
 from mq9_broker.engine.settling import lease_name
 from mq9_broker.engine.walking import open_messages
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from mq9_broker.engine.state import State
 
 _HEAD: Final = b'{"error":"","messages":['
+_NOTHING: Final = _HEAD + b"]}"
+# What follows the payload of a message of a run, first without a lease and then with one; by lane.
+_END_OF_RUN: Final = tuple(
+    tuple(middle[1:] + end for middle in MIDDLES) for end in (b"}", b',"delivery_count":1}')
+)
 # Room for what stands around the messages of a reply: the lease's name has at most 33 characters.
 _FRAME: Final = len(_HEAD) + len(b'],"lease_id":""}') + 33
 
@@ -33,8 +39,8 @@ class FetchRead(NamedTuple):
     """What a FETCH that changes nothing brought."""
 
     reply: bytes
-    msg_ids: tuple[int, ...]
-    """In the order of the batch."""
+    msg_ids: Sequence[int]
+    """In the order of the batch; a range where they are consecutive."""
     incarnation: int
     """0 = the reply is an error: answer it at once."""
     next_msg_id: int
@@ -44,11 +50,13 @@ class FetchRead(NamedTuple):
 class _Batch:
     """The messages of one reply so far."""
 
-    __slots__ = ("ids", "leased", "parts", "room", "size")
+    __slots__ = ("_parts", "ids", "leased", "room", "size")
 
     def __init__(self, count: int, limit: int, leased: bool) -> None:
-        self.parts: list[bytes] = []
-        self.ids: list[int] = []
+        self._parts: list[bytes] = []
+        """Each message, or several of them, behind a part that stands before it."""
+        self.ids: list[int] | range = range(0)
+        """A range as long as they are consecutive and come in runs."""
         self.room = count
         self.size = limit - _FRAME
         """Bytes left; below 0 only with a single message."""
@@ -56,42 +64,67 @@ class _Batch:
 
     def add(self, msg_id: int, part: bytes) -> bool:
         """Takes a message in; False = it does not fit, and the batch is complete."""
-        if len(part) >= self.size and self.parts:
+        if len(part) >= self.size and self.ids:
             self.room = 0
             return False
-        self.size -= len(part) + 1
-        self.room -= 1
-        self.parts.append(part)
-        self.ids.append(msg_id)
+        self._add([msg_id], part)
         return True
+
+    def _add(self, ids: list[int] | range, text: bytes) -> None:
+        known = self.ids
+        self.size -= len(text) + 1
+        self.room -= len(ids)
+        self._parts += (b"," if known else _HEAD, text)
+        if not known:
+            self.ids = ids
+        elif isinstance(known, list):
+            known += ids
+        elif isinstance(ids, range) and known.stop == ids.start:
+            self.ids = range(known.start, ids.stop)
+        else:
+            self.ids = [*known, *ids]
 
     def add_all(self, ids: list[int], parts: list[bytes]) -> bool:
         """Takes messages in, not more than there is room for; False = one did not fit, and none after it."""
-        size = sum(map(len, parts)) + len(parts)
-        if size > self.size:
+        text = b",".join(parts)
+        if len(text) >= self.size:
             return all(map(self.add, ids, parts))
-        self.size -= size
-        self.room -= len(parts)
-        self.parts += parts
-        self.ids += ids
+        self._add(ids, text)
         return True
 
-    def add_run(self, ids: Sequence[int], text: bytes) -> bool:
-        """Takes in messages whose JSON is one text, not more than there is room for; False = too long."""
-        if len(text) >= self.size:
-            return False
-        self.size -= len(text) + 1
-        self.room -= len(ids)
-        self.parts.append(text)
-        self.ids += ids
-        return True
+    def add_run(self, lane: int, segment: Segment, msg_id: int) -> int:
+        """Takes in messages of a run from an id on, or from its first, not more than there is room for.
+
+        Returns:
+            The id to go on with; -1 = what there is room for would be too long, and nothing was taken.
+        """
+        start = max(msg_id - segment.first_id, 0)
+        first_id = segment.first_id + start
+        count = min(self.room, len(segment.ids) - start)
+        rest = _END_OF_RUN[self.leased][lane] % (segment.create_ms // 1000, segment.create_ms)
+        if native.render_run is not None and segment.run_json is not None:
+            text = native.render_run(segment.run_json, start, count, first_id, rest, self.size)
+            if text is None:
+                return -1
+        else:
+            count = min(count, MOST_OF_RUN)
+            text = run_json(first_id, segment.texts()[start : start + count], rest)
+            if len(text) >= self.size:
+                return -1
+        self._add(range(first_id, first_id + count), text)
+        return first_id + count
+
+    def msg_ids(self) -> Sequence[int]:
+        """The ids, never changed any more."""
+        return self.ids if self.ids and isinstance(self.ids, range) else tuple(self.ids)
 
     def reply(self, lease_id: str) -> bytes:
         """The reply's JSON."""
-        messages = b",".join(self.parts)
-        if lease_id and self.parts:
-            return b'%b%b],"lease_id":"%b"}' % (_HEAD, messages, lease_id.encode())
-        return b"%b%b]}" % (_HEAD, messages)
+        parts = self._parts
+        if not parts:
+            return _NOTHING
+        parts.append(b'],"lease_id":"%b"}' % lease_id.encode() if lease_id else b"]}")
+        return b"".join(parts)
 
 
 def is_write(state: "State", command: MsgFetch) -> bool:
@@ -135,7 +168,7 @@ def fetch(state: "State", command: MsgFetch) -> bytes:
             mailbox.address,
             mailbox.incarnation,
             group.name,
-            tuple(batch.ids),
+            batch.msg_ids(),
             bool(command.lease_ms),
             mailbox.next_id,
         )
@@ -172,7 +205,7 @@ def fetch_read(state: "State", command: MsgFetch) -> FetchRead:
             for lane in (0, 1, 2):
                 if batch.room:
                     _take_fresh(state, mailbox, None, lane, start, batch)
-    return FetchRead(batch.reply(""), tuple(batch.ids), mailbox.incarnation, mailbox.next_id)
+    return FetchRead(batch.reply(""), batch.msg_ids(), mailbox.incarnation, mailbox.next_id)
 
 
 def _start_of(state: "State", mailbox: "Mailbox", command: MsgFetch) -> tuple[int, int]:
@@ -296,7 +329,8 @@ def _take_fresh(
         careful = segment.earliest_expiry and segment.earliest_expiry <= state.now
         if careful or (group is not None and group.intervals[lane]):
             return _take_carefully(state, mailbox, group, lane, cursor, batch)
-        cursor = _take_all(lane, segment, cursor, batch)
+        next_id = batch.add_run(lane, segment, cursor) if segment.run_json is not None else -1
+        cursor = next_id if next_id >= 0 else _take_all(lane, segment, cursor, batch)
         if not batch.room:
             return cursor
     return cursor
@@ -307,12 +341,6 @@ def _take_all(lane: int, segment: Segment, cursor: int, batch: _Batch) -> int:
     before = len(batch.ids)
     same = middle(lane, segment.create_ms)
     start = segment.index_at_or_after(cursor)
-    if segment.run_json is not None:
-        texts = segment.texts()[start : start + min(batch.room, 100)]
-        ids = segment.ids[start : start + len(texts)]
-        rest = same[1:] + (b',"delivery_count":1}' if batch.leased else b"}")
-        if batch.add_run(ids, run_json(ids[0], texts, rest)):
-            return ids[-1] + 1
     messages: list[Any] = segment.messages[start : start + batch.room]
     if segment.live != len(segment.messages):
         messages = [message for message in segment.messages[start:] if message is not None][: batch.room]

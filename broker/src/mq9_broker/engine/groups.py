@@ -85,9 +85,11 @@ class LeaseRecord:
         run = self.run
         return self.entries if run is None else (run[0], len(run), self.packed)
 
-    def holds_exactly(self, msg_ids: tuple[int, ...]) -> bool:
+    def holds_exactly(self, msg_ids: tuple[int, ...] | range) -> bool:
         """Tells whether these are its messages, all of them and nothing else."""
         run = self.run
+        if run is not None and isinstance(msg_ids, range):
+            return run == msg_ids
         if run is None:
             return len(msg_ids) == len(self.entries) and self.entries.keys() == set(msg_ids)
         return len(msg_ids) == len(run) and (msg_ids == tuple(run) or set(msg_ids) == set(run))
@@ -119,6 +121,8 @@ class Group:
         "holders",
         "intervals",
         "jumps",
+        "key",
+        "lease_prefix",
         "name",
         "prefix",
         "records",
@@ -138,6 +142,9 @@ class Group:
         """Per lane: whether there may be intervals of confirmed ids."""
         self.changed = False
         self.prefix = mailbox.prefix
+        self.key = mailbox.prefix + GROUP + name.encode()
+        """Of the group's record."""
+        self.lease_prefix = mailbox.prefix + LEASE + pack_u64(self.gid)
         self.holders: dict[int, dict[int, LeaseRecord]] | None = None
         """By id >> _BUCKET_BITS: id -> the record that hides it, without runs. None = not read yet."""
         self.runs: dict[int, list[LeaseRecord]] = {}
@@ -162,15 +169,12 @@ class Group:
 
     # Lease records
 
-    def _lease_prefix(self) -> bytes:
-        return self.prefix + LEASE + pack_u64(self.gid)
-
     def load_holders(self, state: "State") -> dict[int, dict[int, LeaseRecord]]:
         """Reads the lease records when that has not been done."""
         holders = self.holders
         if holders is None:
             holders = self.holders = {}
-            prefix = self._lease_prefix()
+            prefix = self.lease_prefix
             for key, value in state.store.scan(prefix, prefix + MAX_U64):
                 self._hold(LeaseRecord(unpack_u64(key[-8:])[0], *_decode_record(value)))
         return holders
@@ -221,7 +225,7 @@ class Group:
 
     def _put_record(self, state: "State", record: LeaseRecord) -> None:
         value = (record.token, record.deadline, record.leased, record.content())
-        state.store.put(self._lease_prefix() + pack_u64(record.number), _encode(value))
+        state.store.put(self.lease_prefix + pack_u64(record.number), _encode(value))
 
     def _end_run(self, record: LeaseRecord, *, is_over: bool) -> None:
         """Makes a run a record like others, or takes it away altogether."""
@@ -256,7 +260,7 @@ class Group:
                     del record.entries[msg_id]
                 self._put_record(state, record)
                 continue
-            state.store.delete(self._lease_prefix() + pack_u64(number))
+            state.store.delete(self.lease_prefix + pack_u64(number))
             mailbox.remove_timer(state, record.deadline, number)
             del numbers[number]
             if not numbers:

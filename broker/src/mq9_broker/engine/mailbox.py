@@ -12,7 +12,6 @@ from mq9_broker.engine.keys import (
     COMPACTION,
     EVICTABLE,
     FIXED,
-    GROUP,
     MAILBOX_CLEANING,
     MAILBOX_TIMER,
     STATE,
@@ -87,6 +86,7 @@ class Mailbox:
         "prefix",
         "recent_segments",
         "sent_effects",
+        "state_key",
         "ttl_s",
         "unwritten",
         "unwritten_bytes",
@@ -136,6 +136,7 @@ class Mailbox:
         """The greatest id ever given in each lane, -1 before the first."""
         self.incarnation = incarnation
         self.prefix = mailbox_prefix(incarnation)
+        self.state_key = self.prefix + STATE
         self.lane_prefixes = lane_prefixes(self.prefix)
         self.expires_ms = self.created_ms + 1000 * self.ttl_s if self.ttl_s else NEVER
         self.changed = False
@@ -187,12 +188,15 @@ class Mailbox:
 
     def write(self, state: "State") -> None:
         """Brings messages, groups and counters into the transaction."""
-        self.write_messages(state)
-        for group in self.changed_groups:
-            group.changed = False
-            state.store.put(self.prefix + GROUP + group.name.encode(), group.record())
-        self.changed_groups.clear()
-        state.store.put(self.prefix + STATE, self.state_record())
+        put = state.store.put
+        if self.next_id != self.written_id:
+            self.write_messages(state)
+        if self.changed_groups:
+            for group in self.changed_groups:
+                group.changed = False
+                put(group.key, group.record())
+            self.changed_groups.clear()
+        put(self.state_key, self.state_record())
         self.changed = False
 
     def number(self, state: "State") -> int:

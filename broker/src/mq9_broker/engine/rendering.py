@@ -15,7 +15,8 @@ from mq9_broker.engine.segments import (
 )
 
 _encode = msgspec.json.encode
-_MIDDLES: Final = tuple(
+#: What follows a payload, by lane: to be filled with create_time and create_time_ms.
+MIDDLES: Final = tuple(
     b'","encoding":"base64","priority":"%b","create_time":%%d,"create_time_ms":%%d' % priority.encode()
     for priority in PRIORITIES
 )
@@ -23,8 +24,11 @@ _MIDDLES: Final = tuple(
 
 def middle(lane: int, create_ms: int) -> bytes:
     """The part of a message's JSON that is the same for a whole segment."""
-    return _MIDDLES[lane] % (create_ms // 1000, create_ms)
+    return MIDDLES[lane] % (create_ms // 1000, create_ms)
 
+
+#: `run_json` is fast up to so many messages.
+MOST_OF_RUN: Final = 100
 
 # What stands before the payload in a message's JSON is its id's last two digits and this.
 _LAST_DIGITS: Final = [b'%02d,"payload":' % digits for digits in range(100)] * 2
@@ -40,7 +44,7 @@ def run_json(first_id: int, texts: list[bytes], rest: bytes) -> bytes:
     """
     count = len(texts)
     hundreds, digits = divmod(first_id, 100)
-    if count > 100 or not hundreds:
+    if count > MOST_OF_RUN or not hundreds:
         form = b'{"msg_id":%d,"payload":%b' + rest.replace(b"%", b"%%")
         return b",".join(map(form.__mod__, zip(range(first_id, first_id + count), texts, strict=True)))
     # Three parts a message: what ends the one before and begins this one, two digits, its payload.

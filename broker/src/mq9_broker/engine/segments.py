@@ -72,7 +72,9 @@ class Segment:
         "_texts",
         "create_ms",
         "earliest_expiry",
+        "first_id",
         "ids",
+        "is_cached",
         "key",
         "live",
         "run_json",
@@ -85,6 +87,10 @@ class Segment:
         """Messages of any kind; `run` makes one of payloads."""
         self.key = key
         """Without its suffix."""
+        self.first_id = first_id_of(key)
+        """In its key: its messages have this id or greater ones."""
+        self.is_cached = False
+        """Whether `Segments` has this very object."""
         self.create_ms = create_ms
         self.earliest_expiry = earliest_expiry
         self._messages: list[Message | None] | None = messages
@@ -102,6 +108,8 @@ class Segment:
         """Messages with consecutive ids and nothing but payloads."""
         segment = cls.__new__(cls)
         segment.key = key
+        segment.first_id = ids[0]
+        segment.is_cached = False
         segment.create_ms = create_ms
         segment.earliest_expiry = 0
         segment._messages = None
@@ -188,6 +196,8 @@ class Segments:
 
     def forget(self) -> None:
         """Empties the cache."""
+        for segment in self._cached.values():
+            segment.is_cached = False
         self._cached.clear()
         self._cached_bytes = 0
         self._cached_ids.clear()
@@ -230,11 +240,13 @@ class Segments:
         self._store.put(segment.key + MESSAGES_SUFFIX, head + content)
 
     def _remember(self, segment: Segment) -> None:
+        """Puts a segment that is not in the cache into it."""
         cached = self._cached
-        key = segment.key
+        key, first_id = segment.key, segment.first_id
+        segment.is_cached = True
         cached[key] = segment
         self._cached_bytes += segment.size
-        prefix, first_id = key[:-8], first_id_of(key)
+        prefix = key[:-8]
         ids = self._cached_ids.get(prefix)
         if ids is None:
             self._cached_ids[prefix] = [first_id]
@@ -243,19 +255,24 @@ class Segments:
         else:
             insort(ids, first_id)
         while len(cached) > _CACHED_SEGMENTS or (self._cached_bytes > _CACHED_BYTES and len(cached) > 1):
-            self._drop(next(iter(cached)))
+            self._drop(next(iter(cached.values())))
 
-    def _drop(self, key: bytes) -> None:
+    def _drop(self, segment: Segment) -> None:
         """Takes a segment out of the cache."""
-        segment = self._cached.pop(key, None)
-        if segment is None:
+        if not segment.is_cached:
             return
+        key = segment.key
+        segment.is_cached = False
+        del self._cached[key]
         self._cached_bytes -= segment.size
         prefix = key[:-8]
         ids = self._cached_ids[prefix]
-        del ids[bisect_left(ids, first_id_of(key))]
-        if not ids:
+        if len(ids) == 1:
             del self._cached_ids[prefix]
+        elif ids[0] == segment.first_id:
+            del ids[0]
+        else:
+            del ids[bisect_left(ids, segment.first_id)]
 
     def _find_cached(self, prefix: bytes, msg_id: int) -> Segment | None:
         """The cached segment in whose range of ids a message lies."""
@@ -294,15 +311,16 @@ class Segments:
     def floor(self, mailbox: "Mailbox", lane: int, msg_id: int) -> Segment | None:
         """The last segment that begins at ``msg_id`` or before."""
         recent = mailbox.recent_segments[lane]
-        if recent is not None and recent.ids[0] <= msg_id <= recent.ids[-1]:
-            if self._cached.get(recent.key) is recent:
+        if recent is not None:
+            if not recent.is_cached:
+                mailbox.recent_segments[lane] = None
+            elif recent.first_id <= msg_id <= recent.ids[-1]:
                 return recent
-            mailbox.recent_segments[lane] = None
         prefix = mailbox.lane_prefixes[lane]
-        segment = self._find_cached(prefix, msg_id)
+        # Whoever reads on is where a segment begins; finding a key costs less than looking for a place.
+        key = prefix + pack_u64(msg_id)
+        segment = self._cached.get(key) or self._find_cached(prefix, msg_id)
         if segment is None:
-            # Whoever reads on is where a segment begins; finding a key costs less than looking for a place.
-            key = prefix + pack_u64(msg_id)
             value = self._store.get(key + MESSAGES_SUFFIX)
             segment = None if value is None else self._load(key, value)
         if segment is not None:
@@ -411,7 +429,7 @@ class Segments:
         if not segment.live:
             self._store.delete(segment.key + MESSAGES_SUFFIX)
             self._store.delete(segment.key + GONE_SUFFIX)
-            self._drop(segment.key)
+            self._drop(segment)
             mailbox.recent_segments[lane] = None
         elif 2 * segment.live <= len(segment.ids):
             segment.thin_out()

@@ -1,13 +1,14 @@
 """ACK, NACK, RENEW, and what happens when a lease runs out."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from mq9_broker._generated import errors
 from mq9_broker._generated.commands import MsgAck, MsgNack, MsgRenew
+from mq9_broker.engine.commands import AckRun
 from mq9_broker.engine.dead_letters import give_up
 from mq9_broker.engine.effects import Deliverable
 from mq9_broker.engine.groups import (
@@ -34,27 +35,69 @@ def lease_name(mailbox: "Mailbox", token: int) -> str:
 
 def acknowledge(state: "State", command: MsgAck) -> bytes:
     """Carries out MSG.ACK of exact ids."""
-    mailbox = state.mailbox(command.address)
+    ids = command.msg_ids
+    run = range(ids[0], ids[0] + len(ids))
+    # Just what `acknowledge_run` does where it is the same.
+    is_run = ids[-1] == run[-1] and ids == tuple(run)
+    return _acknowledge(state, command.address, command.group_name, run if is_run else ids)
+
+
+def acknowledge_run(state: "State", command: AckRun) -> bytes:
+    """Carries out MSG.ACK of consecutive ids."""
+    ids = range(command.first_id, command.last_id + 1)
+    return _acknowledge(state, command.address, command.group_name, ids)
+
+
+def _acknowledge(state: "State", address: bytes, group_name: str, msg_ids: tuple[int, ...] | range) -> bytes:
+    mailbox = state.mailbox(address)
     if mailbox is None:
-        return errors.mailbox_not_found(command.address.decode())
-    group = find_group(state, mailbox, command.group_name)
+        return errors.mailbox_not_found(address.decode())
+    group = find_group(state, mailbox, group_name)
     if group is not None:
-        resolve_start(state, mailbox, group)
-        _confirm(state, mailbox, group, command.msg_ids)
+        if group.from_time:
+            resolve_start(state, mailbox, group)
+        _confirm(state, mailbox, group, msg_ids)
     return OK
 
 
-def _confirm(state: "State", mailbox: "Mailbox", group: Group, msg_ids: tuple[int, ...]) -> None:
+def _confirm(state: "State", mailbox: "Mailbox", group: Group, msg_ids: tuple[int, ...] | range) -> None:
     if group.hides_nothing(state):
-        _confirm_others(state, mailbox, group, sorted(set(msg_ids)))
+        if not isinstance(msg_ids, range):
+            _confirm_others(state, mailbox, group, sorted(set(msg_ids)))
+        elif not _confirm_next(state, mailbox, group, msg_ids):
+            _confirm_others(state, mailbox, group, msg_ids)
         return
-    taken: dict[int, list[int]] = {}
-    others: list[int] = []
     record = group.holder(state, msg_ids[0])
     if record is not None and record.holds_exactly(msg_ids):
         # All of a lease and nothing else.
-        taken[record.number] = list(msg_ids)
-        msg_ids = ()
+        _take(state, mailbox, group, {record.number: msg_ids})
+    else:
+        _confirm_one_by_one(state, mailbox, group, msg_ids)
+
+
+def _confirm_next(state: "State", mailbox: "Mailbox", group: Group, ids: range) -> bool:
+    """Confirms what comes next in a lane, without a look at the messages; whether that is so.
+
+    It is where only one lane has ids as great as these: what is not there of them, or not any more, is behind
+    the group like what is gone elsewhere.
+    """
+    lane = -1
+    for candidate, last_id in enumerate(mailbox.last_ids):
+        if last_id >= ids[0]:
+            if lane >= 0:
+                return False
+            lane = candidate
+    if lane < 0 or group.cursors[lane] != ids[0] or mailbox.last_ids[lane] < ids[-1]:
+        return False
+    if group.intervals[lane] or group.from_time or mailbox.evictable_known:
+        return False
+    group.move_cursor(state, mailbox, lane, ids[-1] + 1)
+    return True
+
+
+def _confirm_one_by_one(state: "State", mailbox: "Mailbox", group: Group, msg_ids: Iterable[int]) -> None:
+    taken: dict[int, list[int]] = {}
+    others: list[int] = []
     for msg_id in dict.fromkeys(msg_ids):
         record = group.holder(state, msg_id)
         if record is None:
@@ -64,15 +107,19 @@ def _confirm(state: "State", mailbox: "Mailbox", group: Group, msg_ids: tuple[in
         else:
             taken[record.number] = [msg_id]
     if taken:
-        if mailbox.evictable_known:
-            _note_taken(state, mailbox, group, taken)
-        group.take(state, mailbox, taken)
+        _take(state, mailbox, group, taken)
     if others:
         others.sort()
         _confirm_others(state, mailbox, group, others)
 
 
-def _note_taken(state: "State", mailbox: "Mailbox", group: Group, taken: dict[int, list[int]]) -> None:
+def _take(state: "State", mailbox: "Mailbox", group: Group, taken: Mapping[int, Sequence[int]]) -> None:
+    if mailbox.evictable_known:
+        _note_taken(state, mailbox, group, taken)
+    group.take(state, mailbox, taken)
+
+
+def _note_taken(state: "State", mailbox: "Mailbox", group: Group, taken: Mapping[int, Sequence[int]]) -> None:
     for number, ids in taken.items():
         record = group.record_of(state, number)
         for msg_id in ids if record is not None else ():
@@ -81,7 +128,7 @@ def _note_taken(state: "State", mailbox: "Mailbox", group: Group, taken: dict[in
                 note_confirmed(state, mailbox, group, found[0], (msg_id,))
 
 
-def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: list[int]) -> None:
+def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: Sequence[int]) -> None:
     """Confirms messages that no record hides; ``ids`` ascend."""
     position = 0
     while position < len(ids):
@@ -111,19 +158,24 @@ def _confirm_others(state: "State", mailbox: "Mailbox", group: Group, ids: list[
         _confirm_run(state, mailbox, group, lane, run)
 
 
-def _confirm_run(state: "State", mailbox: "Mailbox", group: Group, lane: int, run: list[int]) -> None:
+def _confirm_run(state: "State", mailbox: "Mailbox", group: Group, lane: int, run: Sequence[int]) -> None:
     """Confirms messages that follow each other in a lane."""
-    started = bisect_left(run, group.start)
-    fresh = bisect_left(run, group.cursors[lane])
-    for msg_id in run[started:fresh]:
-        if group.is_redelivery(state, lane, msg_id):
-            group.remove_redelivery(state, lane, msg_id)
+    if group.start <= group.cursors[lane] <= run[0]:
+        started, fresh = 0, 0
+    else:
+        started = bisect_left(run, group.start)
+        fresh = bisect_left(run, group.cursors[lane])
+    if group.redeliveries[lane]:
+        for msg_id in run[started:fresh]:
+            if group.is_redelivery(state, lane, msg_id):
+                group.remove_redelivery(state, lane, msg_id)
     if started:
         _confirm_fresh(state, mailbox, group, lane, run[0], run[started - 1])
     if fresh < len(run):
         _confirm_fresh(state, mailbox, group, lane, run[fresh], run[-1])
     group.touch(state, mailbox)
-    note_confirmed(state, mailbox, group, lane, run)
+    if mailbox.evictable_known:
+        note_confirmed(state, mailbox, group, lane, run)
 
 
 def _confirm_fresh(

@@ -1,68 +1,82 @@
 """Changes collected on top of a store until they are written as one batch; reads see them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
+from mq9_broker import native
 from mq9_broker.engine.ranges import Ranges
 from mq9_broker.store import Batch, Store
-from mq9_broker.store.sorted_map import SortedMap
+from mq9_broker.store.sorted_map import OrderedBytes, scan
 
-_DELETED = b"\x00deleted"  # compared by identity
+# Both compared by identity.
+_DELETED: Final = b"\x00deleted"
+_UNKNOWN: Final = b"\x00unknown"
 
 
 class Transaction:
     """An overlay over a store."""
 
+    put: Callable[[bytes, bytes], None]
+    """Sets a key."""
+
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._pending: dict[bytes, bytes] = {}
-        self._ordered: SortedMap[bytes] | None = None
+        self._pending: dict[bytes, bytes | None] = {}
+        """What was written; None = deleted."""
+        self._ordered: OrderedBytes | None = None
         """The same in order: made when somebody asks for it, which most commands do not."""
         self._ranges = Ranges()
         """What was deleted of the store; keys written since are among the pending."""
+        self._has_ranges = False
+        # As long as nothing is in order: writing is half of what a transaction does.
+        self.put = self._pending.__setitem__
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Sets ``key``."""
+    def _put_in_order(self, key: bytes, value: bytes) -> None:
         self._pending[key] = value
-        if self._ordered is not None:
-            self._ordered.set(key, value)
+        self._order().set(key, value)
 
     def delete(self, key: bytes) -> None:
         """Removes ``key`` if it is there."""
-        self.put(key, _DELETED)
+        self._pending[key] = None
+        if self._ordered is not None:
+            self._ordered.set(key, _DELETED)
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """Removes every key with start <= key < end."""
-        for key in [key for key, _ in self._order().scan(start, end)]:
+        for key in [key for key, _ in scan(self._order(), start, end)]:
             del self._pending[key]
         self._order().discard_range(start, end)
         self._ranges.add(start, end)
+        self._has_ranges = True
 
-    def _order(self) -> SortedMap[bytes]:
+    def _order(self) -> OrderedBytes:
         ordered = self._ordered
         if ordered is None:
-            ordered = self._ordered = SortedMap()
+            ordered = self._ordered = native.new_map()
             for key in sorted(self._pending):
-                ordered.set(key, self._pending[key])
+                value = self._pending[key]
+                ordered.set(key, _DELETED if value is None else value)
+            self.put = self._put_in_order
         return ordered
 
     def get(self, key: bytes) -> bytes | None:
         """The value under ``key``."""
-        value = self._pending.get(key)
-        if value is not None:
-            return None if value is _DELETED else value
-        if self._ranges and self._end_of_deleted(key) is not None:
+        value = self._pending.get(key, _UNKNOWN)
+        if value is not _UNKNOWN:
+            return value
+        if self._has_ranges and self._end_of_deleted(key) is not None:
             return None
         return self._store.get(key)
 
     def first(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The smallest (key, value) with start <= key < end."""
-        if not self._pending and not self._ranges:
+        if not self._pending and not self._has_ranges:
             return self._store.first(start, end)
         return next(self.scan(start, end), None)
 
     def last(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         """The greatest (key, value) with start <= key < end."""
-        if not self._pending and not self._ranges:
+        if not self._pending and not self._has_ranges:
             return self._store.last(start, end)
         pending = self._order()
         while True:
@@ -76,7 +90,7 @@ class Transaction:
 
     def _last_stored(self, start: bytes, end: bytes) -> tuple[bytes, bytes] | None:
         found = self._store.last(start, end)
-        while found is not None and self._ranges:
+        while found is not None and self._has_ranges:
             covering = self._ranges.around(found[0])
             if covering is None:
                 break
@@ -85,8 +99,8 @@ class Transaction:
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Ascending (key, value) with start <= key < end; nothing may change while it runs."""
-        pending = self._order().scan(start, end)
-        stored = self._scan_stored(start, end) if self._ranges else self._store.scan(start, end)
+        pending = scan(self._order(), start, end)
+        stored = self._scan_stored(start, end) if self._has_ranges else self._store.scan(start, end)
         new = next(pending, None)
         if new is None:
             yield from stored
@@ -123,14 +137,18 @@ class Transaction:
 
     def commit(self) -> None:
         """Writes everything as one batch."""
-        if not self._pending and not self._ranges:
+        if not self._pending and not self._has_ranges:
             return
-        writes = [(key, None if value is _DELETED else value) for key, value in self._pending.items()]
-        self._store.write(Batch(tuple(self._ranges), writes))
+        ranges = tuple(self._ranges) if self._has_ranges else ()
+        self._store.write(Batch(ranges, list(self._pending.items())))
         self.discard()
 
     def discard(self) -> None:
         """Forgets everything not written."""
         self._pending.clear()
-        self._ordered = None
-        self._ranges.clear()
+        if self._ordered is not None:
+            self._ordered = None
+            self.put = self._pending.__setitem__
+        if self._has_ranges:
+            self._has_ranges = False
+            self._ranges.clear()

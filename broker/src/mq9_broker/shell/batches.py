@@ -49,17 +49,20 @@ class Batches:
         if batch is not None:
             self._leased.setdefault((address, group), set()).update(set(msg_ids).intersection(batch))
 
-    def confirmed_by(self, address: bytes, group: str, msg_id: int) -> tuple[int, ...]:
-        """Return what the ACK of one message confirms: it, and all before it in its batch."""
+    def confirmed_by(self, address: bytes, group: str, msg_id: int) -> Sequence[int]:
+        """Return what the ACK of one message confirms: it, and all before it in its batch.
+
+        A range where the batch was one.
+        """
         batch = self._batches.get((address, group))
         if batch is None or msg_id in self._leased.get((address, group), ()):
             return (msg_id,)
         if batch[-1] == msg_id:
             # All of it: nothing is left that a later ACK could add.
             self.forget(address, group)
-            return tuple(batch)
+            return batch
         try:
-            return tuple(batch[: batch.index(msg_id) + 1])
+            return batch[: batch.index(msg_id) + 1]
         except ValueError:
             return (msg_id,)
 

@@ -25,12 +25,13 @@ from typing import Final
 
 import msgspec
 
+from mq9_broker import native
 from mq9_broker._generated import errors, limits
 from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgAck, MsgFetch
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.clock import Clock, ManualClock
 from mq9_broker.engine import Engine, Result
-from mq9_broker.engine.commands import LANE_NORMAL, Command
+from mq9_broker.engine.commands import LANE_NORMAL, AckRun, Command
 from mq9_broker.engine.effects import (
     AgentChanged,
     AgentRemoved,
@@ -68,6 +69,7 @@ _RETRY_S: Final = 1.0
 # FETCHes remembered with their command, and how long their bodies may be.
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
+_KNOWN_GROUPS: Final = 4096
 
 # The partition that all agents are in, and how many requests to it may wait for a search of their connection.
 _REGISTRY: Final = "registry"
@@ -128,6 +130,8 @@ class Shell(Waking):
         self._router = Router(OPERATIONS)
         self._plain_sends: dict[bytes, bytes] = {}
         self._known_fetches: dict[tuple[bytes, bytes], MsgFetch] = {}
+        # Names of groups that were looked at, and are as the specification wants them.
+        self._known_groups: set[str] = set()
         self._decoders: dict[str, BodyDecoder] = {}
         self._handlers: dict[str, Callable[[Chunk, Request, Route], None]] = {}
         special: dict[str, Callable[[Chunk, Request, Route], None]] = {
@@ -383,15 +387,27 @@ class Shell(Waking):
         held.append(request)
 
     def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
+        if native.consecutive_ids is not None:
+            found = native.consecutive_ids(request[3], limits.MAX_MSG_IDS)
+            if found is not None and found[0] in self._known_groups:
+                chunk.collect(AckRun(route.address, *found), request[1])
+                return
         command = self._decode(request, route)
         assert isinstance(command, MsgAck)
-        if not command.msg_ids and command.msg_id is not None:
+        address, group = command.address, command.group_name
+        if len(self._known_groups) >= _KNOWN_GROUPS:
+            self._known_groups.clear()
+        self._known_groups.add(group)
+        ids: Sequence[int] = command.msg_ids
+        if not ids and command.msg_id is not None:
             # What the FETCHes before it delivered is known only when they have been carried out.
             if chunk.fetches:
                 self._apply_chunk(chunk)
-            address, group = command.address, command.group_name
-            command = MsgAck(address, group, None, self._batches.confirmed_by(address, group, command.msg_id))
-        chunk.collect(command, request[1])
+            ids = self._batches.confirmed_by(address, group, command.msg_id)
+        if isinstance(ids, range):
+            chunk.collect(AckRun(address, group, ids[0], ids[-1]), request[1])
+        else:
+            chunk.collect(MsgAck(address, group, None, tuple(ids)), request[1])
 
     def _fetch(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]

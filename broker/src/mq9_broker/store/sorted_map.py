@@ -4,11 +4,29 @@ A dict beside a sorted list would be simpler, but a dict of a million keys stops
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
-from typing import Final, Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, Generic, Protocol, TypeVar
 
 _Value = TypeVar("_Value")
 _CHUNK: Final = 512
+_PAGE: Final = 16
+_LARGEST_PAGE: Final = 512
+
+
+class OrderedBytes(Protocol):
+    """What `SortedMap[bytes]` and its compiled form have in common; see there."""
+
+    def __len__(self) -> int: ...
+    def get(self, key: bytes, /) -> bytes | None: ...  # noqa: D102
+    def set(self, key: bytes, value: bytes, /) -> None: ...  # noqa: D102
+    def discard(self, key: bytes, /) -> None: ...  # noqa: D102
+    def discard_range(self, start: bytes, end: bytes, /) -> None: ...  # noqa: D102
+    def update(self, writes: Sequence[tuple[bytes, bytes | None]], /) -> None: ...  # noqa: D102
+    def first(self, start: bytes, end: bytes, /) -> tuple[bytes, bytes] | None: ...  # noqa: D102
+    def last(self, start: bytes, end: bytes, /) -> tuple[bytes, bytes] | None: ...  # noqa: D102
+    def page(self, start: bytes, end: bytes, most: int, /) -> list[tuple[bytes, bytes]]: ...  # noqa: D102
+    def clear(self) -> None: ...  # noqa: D102
 
 
 class SortedMap(Generic[_Value]):
@@ -67,6 +85,14 @@ class SortedMap(Generic[_Value]):
         self._values[-1].append(value)
         self._last_keys[-1] = key
 
+    def update(self, writes: Sequence[tuple[bytes, _Value | None]]) -> None:
+        """Puts each value under its key, and removes the keys with None."""
+        for key, value in writes:
+            if value is None:
+                self.discard(key)
+            else:
+                self.set(key, value)
+
     def discard(self, key: bytes) -> None:
         """Removes ``key`` if it is there."""
         chunk = bisect_left(self._last_keys, key)
@@ -124,6 +150,10 @@ class SortedMap(Generic[_Value]):
             low = 0
             chunk += 1
 
+    def page(self, start: bytes, end: bytes, most: int) -> list[tuple[bytes, _Value]]:
+        """The first (key, value) with start <= key < end, ascending, at most so many."""
+        return list(islice(self.scan(start, end), most))
+
     def first(self, start: bytes, end: bytes) -> tuple[bytes, _Value] | None:
         """The smallest (key, value) with start <= key < end."""
         chunk = bisect_left(self._last_keys, start)
@@ -155,6 +185,18 @@ class SortedMap(Generic[_Value]):
     def clear(self) -> None:
         """Removes everything."""
         self._keys, self._values, self._last_keys, self._length = [], [], [], 0
+
+
+def scan(stored: OrderedBytes, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Ascending (key, value) with start <= key < end; few at a time are taken out of the map."""
+    most = _PAGE
+    while True:
+        page = stored.page(start, end, most)
+        yield from page
+        if len(page) < most:
+            return
+        start = page[-1][0] + b"\x00"
+        most = _LARGEST_PAGE
 
 
 def end_of_prefix(prefix: bytes) -> bytes:

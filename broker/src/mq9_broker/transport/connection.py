@@ -142,11 +142,12 @@ class Connection(Outgoing, asyncio.Protocol):
             if self._admission is not None and self._transport is not None:
                 self._transport.pause_reading()
             return
-        self._listener.begin()
+        listener = self._listener
+        listener.is_busy = True
         try:
             self._carry_out(events)
         finally:
-            self._listener.flush()
+            listener.flush()
 
     def eof_received(self) -> None:
         """Let the transport close: the client sends no more."""
@@ -173,7 +174,7 @@ class Connection(Outgoing, asyncio.Protocol):
         if self._deferred is None or self.is_closed or self._write_paused or self._admission is not None:
             return
         events, self._deferred = self._deferred, None
-        self._listener.begin()
+        self._listener.is_busy = True
         try:
             self._carry_out(events)
         finally:
@@ -218,9 +219,11 @@ class Connection(Outgoing, asyncio.Protocol):
 
     def _handle_requests(self, requests: list[Request], turn_ends: float) -> list[Request]:
         """Hand requests over to the handler; return those that have to wait."""
-        if not self.accepts_headers and any(request[2] is not None for request in requests):
-            self.fail(PARSER_ERROR)
-            return []
+        if not self.accepts_headers:
+            for request in requests:
+                if request[2] is not None:
+                    self.fail(PARSER_ERROR)
+                    return []
         if self._permissions is not None:
             requests = self._permitted(requests, self._permissions)
         handler = self._listener.handler

@@ -75,6 +75,10 @@ class Listener:
         options: see there.
         authenticator: knows who may connect; None = everybody, and he may do everything.
         tls: None = without TLS.
+
+    Attributes:
+        is_busy: input is being carried out, and output collected until `flush`.
+        with_output: connections that have something to write.
     """
 
     def __init__(
@@ -112,8 +116,8 @@ class Listener:
         # looked at, and since when it is that many.
         self._slow_writers: dict[Connection, tuple[int, float]] = {}
         # While input is being carried out, output is collected and written at its end.
-        self._is_busy = False
-        self._with_output: list[Outgoing] = []
+        self.is_busy = False
+        self.with_output: list[Outgoing] = []
 
     @property
     def address(self) -> tuple[str, int]:
@@ -330,24 +334,16 @@ class Listener:
         if not self._open_transports:
             self._empty.set()
 
-    def begin(self) -> None:
-        """Collect output until `flush`."""
-        self._is_busy = True
-
-    def has_output(self, connection: Outgoing) -> None:
-        """Take note of a connection that has something to write."""
-        self._with_output.append(connection)
-
     def flush(self) -> None:
         """Write all that was collected."""
-        self._is_busy = False
-        connections, self._with_output = self._with_output, []
+        self.is_busy = False
+        connections, self.with_output = self.with_output, []
         for connection in connections:
             connection.flush()
 
     def flush_unless_busy(self) -> None:
         """Write what was collected if nobody else will."""
-        if not self._is_busy:
+        if not self.is_busy:
             self.flush()
 
     def watch_writing(self, connection: Connection) -> None:

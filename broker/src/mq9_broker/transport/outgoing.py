@@ -78,10 +78,11 @@ class Outgoing:
     def send_replies(self, replies: list[Reply]) -> None:
         """Deliver replies to this connection's own matching subscriptions, and to nobody else."""
         index = self._index
-        if self.is_closed or index is None or self._is_too_slow():
+        if self.is_closed or index is None or (self._write_paused and self._is_too_slow()):
             return
+        listener = self._listener
         if not self._out:
-            self._listener.has_output(self)
+            listener.with_output.append(self)
         if len(replies) < _MANY_REPLIES or not self._send_many(index, replies):
             out = self._out
             literal = index.literal
@@ -105,7 +106,8 @@ class Outgoing:
                         body,
                         b"\r\n",
                     )
-        self._listener.flush_unless_busy()
+        if not listener.is_busy:
+            listener.flush()
 
     def _send_many(self, index: SubscriptionIndex, replies: list[Reply]) -> bool:
         """Do what `send_replies` does at 2/3 of the cost, by loops in C, one step for all replies at a time.
@@ -191,7 +193,7 @@ class Outgoing:
 
     def _write(self, data: bytes) -> None:
         if not self._out:
-            self._listener.has_output(self)
+            self._listener.with_output.append(self)
         self._out.append(data)
         self._collected += len(data)
         if self._collected > _MOST_COLLECTED:

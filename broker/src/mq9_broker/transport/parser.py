@@ -10,6 +10,7 @@ taken in any case.
 from itertools import repeat
 from typing import NamedTuple
 
+from mq9_broker import native
 from mq9_broker.transport.interface import REQUEST_PREFIX, Request
 
 DEFAULT_MAX_PAYLOAD = 1024 * 1024
@@ -144,7 +145,16 @@ class Parser:
             data = bytes(self._rest) + data
         events: list[Event] = []
         requests: list[Request] = []
-        if self._plain:
+        if native.take_requests is not None:
+            limits = self._limits
+            requests, position = native.take_requests(
+                data, REQUEST_PREFIX, limits.max_payload, limits.max_control_line
+            )
+            if position == len(data):
+                self._rest = b""
+                return [requests] if requests else events
+            data = data[position:]
+        elif self._plain:
             if len(data) >= _WORTH_SPLITTING and data.startswith(_REQUEST_LINE):
                 data = self._split_requests(data, requests)
         else:

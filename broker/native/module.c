@@ -1,0 +1,45 @@
+/* The module mq9_broker._native. */
+#include "native.h"
+
+int mq9_check_arguments(const char *name, PyObject *const *arguments, Py_ssize_t count, Py_ssize_t expected,
+                        const int *bytes) {
+    if (count != expected) {
+        PyErr_Format(PyExc_TypeError, "%s takes %zd arguments, not %zd", name, expected, count);
+        return 0;
+    }
+    for (; *bytes >= 0; bytes++) {
+        if (!PyBytes_CheckExact(arguments[*bytes])) {
+            PyErr_Format(PyExc_TypeError, "%s: argument %d must be bytes", name, *bytes + 1);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static PyMethodDef functions[] = {
+    {"take_requests", (PyCFunction)(void (*)(void))mq9_take_requests, METH_FASTCALL,
+     "take_requests(data, prefix, max_payload, max_control_line) -> (requests, position)"},
+    {"consecutive_ids", (PyCFunction)(void (*)(void))mq9_consecutive_ids, METH_FASTCALL,
+     "consecutive_ids(body, most) -> (group_name, first, last) or None"},
+    {"render_run", (PyCFunction)(void (*)(void))mq9_render_run, METH_FASTCALL,
+     "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "Compiled forms of inner loops, see mq9_broker.native.", -1, functions,
+    NULL,                  NULL,      NULL,                                                    NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void) {
+    if (PyType_Ready(&mq9_sorted_map_type) < 0) return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    if (module == NULL) return NULL;
+    Py_INCREF(&mq9_sorted_map_type);
+    if (PyModule_AddObject(module, "SortedMap", (PyObject *)&mq9_sorted_map_type) < 0) {
+        Py_DECREF(&mq9_sorted_map_type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}

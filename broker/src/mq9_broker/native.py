@@ -1,0 +1,54 @@
+"""The compiled forms of some inner loops, where there are any.
+
+They are built from the folder native/ beside the sources where there is a C compiler. Without them the same
+is done in Python, with the same results and more time. `MQ9_PURE=1` in the environment leaves them aside.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from mq9_broker.store.sorted_map import OrderedBytes, SortedMap
+
+Requests = list[tuple[bytes, bytes | None, bytes | None, bytes]]
+
+new_map: Callable[[], OrderedBytes] = SortedMap
+"""Makes an empty ordered map of bytes."""
+
+take_requests: Callable[[bytes, bytes, int, int], tuple[Requests, int]] | None = None
+"""Reads requests in the usual form off the front of what a client sent; None = only Python can.
+
+Takes the data, what their subjects begin with, the most bytes of a message and of a line without its LF;
+gives them and the position where they end.
+"""
+
+consecutive_ids: Callable[[bytes, int], tuple[str, int, int] | None] | None = None
+"""Reads the body of an ACK that names consecutive ids; None = only Python can.
+
+Takes the body and how many ids there may be; gives group_name, the first id and the last, or None where it
+is not plainly such a body: then it may be right or wrong.
+"""
+
+render_run: Callable[[bytes, int, int, int, bytes, int], bytes | None] | None = None
+"""Makes the JSON of messages of a run as `rendering.run_json` does; None = only Python can.
+
+Takes the run's JSON, the position of the first message in it, how many, the first one's id, what follows
+each payload, and how long the text must not become; gives None if it would.
+"""
+
+IS_COMPILED: bool
+"""Whether there are any."""
+
+try:
+    if os.environ.get("MQ9_PURE"):
+        raise ImportError("not wanted")
+    from mq9_broker import _native
+except ImportError:
+    IS_COMPILED = False
+else:
+    IS_COMPILED = True
+    new_map = _native.SortedMap
+    take_requests = _native.take_requests
+    consecutive_ids = _native.consecutive_ids
+    render_run = _native.render_run
