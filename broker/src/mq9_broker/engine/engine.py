@@ -17,7 +17,7 @@ from mq9_broker.engine.limits import EngineLimits
 from mq9_broker.engine.mailbox import load_mailbox
 from mq9_broker.engine.registry import Agent
 from mq9_broker.engine.sending import SENT, send
-from mq9_broker.engine.state import CACHED_MAILBOXES, State
+from mq9_broker.engine.state import State
 from mq9_broker.store.interface import Batch, Store, StoreUnavailableError
 from mq9_broker.store.sorted_map import end_of_prefix
 
@@ -174,14 +174,18 @@ class Engine:
                 add((send(state, command), self._take_effects()))
             else:
                 reply = _HANDLERS[type(command)](state, command)
-                add((reply, self._take_effects() if state.effects else ()))
+                effects = state.effects
+                if effects:
+                    add((reply, tuple(effects)))
+                    effects.clear()
+                else:
+                    add((reply, ()))
         if changed:
             state.write_changed()
         if time != since:
             state.store.put(TIME, pack_u64(time))
         state.store.commit()
-        if len(known) > CACHED_MAILBOXES:
-            state.trim()
+        state.trim()
         if due is not None and due <= time:
             self._look_for_timer()
         return Applied(results, timer_effects)

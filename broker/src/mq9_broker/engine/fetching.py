@@ -141,7 +141,7 @@ def is_write(state: "State", command: MsgFetch) -> bool:
 
 def fetch(state: "State", command: MsgFetch) -> bytes:
     """Carries out MSG.FETCH as a write."""
-    if not is_write(state, command):
+    if not (command.lease_ms and command.group_name) and not is_write(state, command):
         return _report_read(state, command, fetch_read(state, command))
     mailbox = state.mailbox(command.address)
     if mailbox is None:
@@ -156,7 +156,8 @@ def fetch(state: "State", command: MsgFetch) -> bytes:
         end_group(state, mailbox, group)
         group = _start(state, mailbox, command)
         state.effects.append(GroupReset(mailbox.address, mailbox.incarnation, group.name))
-    resolve_start(state, mailbox, group)
+    if group.from_time:
+        resolve_start(state, mailbox, group)
     batch = _Batch(command.num_msgs, state.limits.max_reply, bool(command.lease_ms))
     lease_id = ""
     if command.lease_ms:

@@ -106,10 +106,6 @@ def run_of(msg_ids: Sequence[int], packed: int) -> RunContent | None:
     return (msg_ids[0], count, packed) if is_run else None
 
 
-def _buckets_of(run: range) -> range:
-    return range(run[0] >> _RUN_BITS, (run[-1] >> _RUN_BITS) + 1)
-
-
 class Group:
     """One consumer group of one mailbox."""
 
@@ -165,7 +161,8 @@ class Group:
         if not self.changed:
             self.changed = True
             mailbox.changed_groups.append(self)
-            mailbox.touch(state)
+            if not mailbox.changed:
+                mailbox.touch(state)
 
     # Lease records
 
@@ -181,8 +178,9 @@ class Group:
 
     def _hold(self, record: LeaseRecord) -> None:
         self.records.setdefault(record.number >> _BUCKET_BITS, {})[record.number] = record
-        if record.run is not None:
-            for number in _buckets_of(record.run):
+        run = record.run
+        if run is not None:
+            for number in range(run[0] >> _RUN_BITS, (run[-1] >> _RUN_BITS) + 1):
                 self.runs.setdefault(number, []).append(record)
         else:
             self._hold_entries(record)
@@ -213,12 +211,14 @@ class Group:
 
     def hides_nothing(self, state: "State") -> bool:
         """Tells whether there is no record at all."""
-        self.load_holders(state)
+        if self.holders is None:
+            self.load_holders(state)
         return not self.records
 
     def add_record(self, state: "State", mailbox: "Mailbox", record: LeaseRecord) -> None:
         """Stores a new record and its timer."""
-        self.load_holders(state)
+        if self.holders is None:
+            self.load_holders(state)
         self._hold(record)
         self._put_record(state, record)
         mailbox.add_timer(state, record.deadline, record.number, (TIMER_LEASE_ENDS, self.name, self.gid))
@@ -232,7 +232,7 @@ class Group:
         run = record.run
         if run is None:
             raise ValueError(f"lease record {record.number} is no run")
-        for number in _buckets_of(run):
+        for number in range(run[0] >> _RUN_BITS, (run[-1] >> _RUN_BITS) + 1):
             runs = self.runs[number]
             runs.remove(record)
             if not runs:
@@ -243,7 +243,9 @@ class Group:
 
     def take(self, state: "State", mailbox: "Mailbox", taken: Mapping[int, Sequence[int]]) -> None:
         """Takes messages out of the records that hide them: record number -> ids, which are all in there."""
-        holders = self.load_holders(state)
+        holders = self.holders
+        if holders is None:
+            holders = self.load_holders(state)
         for number, ids in taken.items():
             numbers = self.records[number >> _BUCKET_BITS]
             record = numbers[number]

@@ -6,7 +6,7 @@ from typing import Final
 pack_u64: Final = Struct(">Q").pack
 unpack_u64: Final = Struct(">Q").unpack
 _two: Final = Struct(">QQ")
-_pack_two: Final = _two.pack
+pack_two: Final = _two.pack
 
 FORMAT: Final = b"\x00format"
 TIME: Final = b"\x00time"
@@ -59,7 +59,7 @@ def unpack_two(value: bytes) -> tuple[int, int]:
 
 def two_numbers(prefix: bytes, first: int, second: int) -> bytes:
     """``prefix`` and two numbers."""
-    return prefix + _pack_two(first, second)
+    return prefix + pack_two(first, second)
 
 
 def agent_by_mailbox_prefix(mailbox: str) -> bytes:

@@ -17,6 +17,7 @@ from mq9_broker.engine.keys import (
     STATE,
     TIMER,
     mailbox_prefix,
+    pack_two,
     pack_u64,
     two_numbers,
     unpack_u64,
@@ -57,6 +58,7 @@ class Mailbox:
     """One mailbox. Up to ``created_ms`` is its fixed record, from there to ``evictable_known`` its state."""
 
     __slots__ = (
+        "_timer_prefix",
         "address",
         "armed_cleaning",
         "armed_timer",
@@ -75,6 +77,7 @@ class Mailbox:
         "group_count",
         "groups",
         "incarnation",
+        "is_whole",
         "lane_prefixes",
         "last_ids",
         "live",
@@ -134,9 +137,12 @@ class Mailbox:
         """Stored messages per lane; expired ones count until they are cleaned up."""
         self.last_ids: list[int] = list(last_ids)
         """The greatest id ever given in each lane, -1 before the first."""
+        self.is_whole = sum(self.live) == self.next_id
+        """Nothing was ever removed: no segment has gone messages. False = one may have."""
         self.incarnation = incarnation
         self.prefix = mailbox_prefix(incarnation)
         self.state_key = self.prefix + STATE
+        self._timer_prefix = self.prefix + MAILBOX_TIMER
         self.lane_prefixes = lane_prefixes(self.prefix)
         self.expires_ms = self.created_ms + 1000 * self.ttl_s if self.ttl_s else NEVER
         self.changed = False
@@ -203,7 +209,8 @@ class Mailbox:
         """A number that ascends with every use in this mailbox: lease records, timers."""
         number = self.next_number
         self.next_number = number + 1
-        self.touch(state)
+        if not self.changed:
+            self.touch(state)
         return number
 
     # Messages
@@ -256,6 +263,7 @@ class Mailbox:
 
     def remove(self, state: "State", lane: int, ids: list[int]) -> list[Message]:
         """Takes messages of one lane away for everybody; ``ids`` ascend. Returns those that were there."""
+        self.is_whole = False
         removed: list[Message] = []
         written = bisect_left(ids, self.written_id)
         unwritten = self.unwritten[lane]
@@ -284,13 +292,13 @@ class Mailbox:
 
     def add_timer(self, state: "State", due: int, number: int, value: tuple[Any, ...]) -> None:
         """Lets ``value`` fall due; of equal times the lower number comes first."""
-        state.store.put(two_numbers(self.prefix + MAILBOX_TIMER, due, number), _encode(value))
+        state.store.put(self._timer_prefix + pack_two(due, number), _encode(value))
         if self.armed_timer is None or due < self.armed_timer:
             self.arm_timer(state, due)
 
     def remove_timer(self, state: "State", due: int, number: int) -> None:
         """Takes a timer back. What is armed stays armed: a tick too many does no harm."""
-        state.store.delete(two_numbers(self.prefix + MAILBOX_TIMER, due, number))
+        state.store.delete(self._timer_prefix + pack_two(due, number))
 
     def arm_timer(self, state: "State", due: int | None) -> None:
         """Enters the mailbox in the engine's queue of timers at ``due``, or takes it out."""

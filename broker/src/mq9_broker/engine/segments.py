@@ -12,6 +12,7 @@ becomes a list of messages only where somebody has to look at single ones.
 from binascii import a2b_base64
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -43,7 +44,8 @@ SEGMENT_MESSAGES: Final = 128
 SEGMENT_BYTES: Final = 65_536
 # Few, on purpose: reading a segment from the store costs less than touching one that has left the processor's
 # caches, and every segment that is dropped has to be touched once more.
-_CACHED_SEGMENTS: Final = 128
+_CACHED_SEGMENTS: Final = 144
+_DROPPED_SEGMENTS: Final = 16
 _CACHED_BYTES: Final = 8_388_608
 
 # create_time_ms, messages, the earliest expiry (0 = none expires), whether it is a run
@@ -254,7 +256,11 @@ class Segments:
             ids.append(first_id)
         else:
             insort(ids, first_id)
-        while len(cached) > _CACHED_SEGMENTS or (self._cached_bytes > _CACHED_BYTES and len(cached) > 1):
+        if len(cached) > _CACHED_SEGMENTS:
+            # Some at a time, for less than one by one.
+            for oldest in list(islice(cached.values(), _DROPPED_SEGMENTS)):
+                self._drop(oldest)
+        while self._cached_bytes > _CACHED_BYTES and len(cached) > 1:
             self._drop(next(iter(cached.values())))
 
     def _drop(self, segment: Segment) -> None:
@@ -283,7 +289,7 @@ class Segments:
         segment = self._cached[prefix + pack_u64(ids[at - 1])]
         return segment if msg_id <= segment.ids[-1] else None
 
-    def _load(self, key: bytes, value: bytes | None) -> Segment:
+    def _load(self, mailbox: "Mailbox", key: bytes, value: bytes | None) -> Segment:
         """The segment under ``key``, which exists; ``value`` is its messages' value if it is at hand."""
         segment = self._cached.get(key)
         if segment is not None:
@@ -299,7 +305,7 @@ class Segments:
             segment = Segment.run(key, create_ms, range(first_id, first_id + count), content)
         else:
             segment = Segment(key, create_ms, earliest_expiry, _decode(content), len(content))
-        marks = self._store.get(key + GONE_SUFFIX)
+        marks = None if mailbox.is_whole else self._store.get(key + GONE_SUFFIX)
         if marks is not None:
             gone = int.from_bytes(marks, "little")
             for index in range(len(segment.ids)):
@@ -319,10 +325,16 @@ class Segments:
         prefix = mailbox.lane_prefixes[lane]
         # Whoever reads on is where a segment begins; finding a key costs less than looking for a place.
         key = prefix + pack_u64(msg_id)
-        segment = self._cached.get(key) or self._find_cached(prefix, msg_id)
+        segment = self._cached.get(key)
         if segment is None:
-            value = self._store.get(key + MESSAGES_SUFFIX)
-            segment = None if value is None else self._load(key, value)
+            reads_on = recent is not None and recent.ids[-1] + 1 == msg_id
+            segment = None if reads_on else self._find_cached(prefix, msg_id)
+            if segment is None:
+                value = self._store.get(key + MESSAGES_SUFFIX)
+                if value is not None:
+                    segment = self._load(mailbox, key, value)
+                elif reads_on:
+                    segment = self._find_cached(prefix, msg_id)
         if segment is not None:
             mailbox.recent_segments[lane] = segment
             return segment
@@ -343,12 +355,15 @@ class Segments:
 
     def _loaded(self, mailbox: "Mailbox", lane: int, found: tuple[bytes, bytes]) -> Segment:
         key, value = found
-        segment = self._load(key[:-1], value if key.endswith(MESSAGES_SUFFIX) else None)
+        segment = self._load(mailbox, key[:-1], value if key.endswith(MESSAGES_SUFFIX) else None)
         mailbox.recent_segments[lane] = segment
         return segment
 
     def at_or_after(self, mailbox: "Mailbox", lane: int, msg_id: int) -> Segment | None:
         """The first segment that has a message (gone or not) with this id or a greater one."""
+        segment = mailbox.recent_segments[lane]
+        if segment is not None and segment.is_cached and segment.first_id <= msg_id <= segment.ids[-1]:
+            return segment
         segment = self.floor(mailbox, lane, msg_id)
         if segment is None:
             prefix = mailbox.lane_prefixes[lane]

@@ -22,8 +22,7 @@ from mq9_broker.engine.transaction import Transaction
 from mq9_broker.store import Store
 from mq9_broker.store.sorted_map import end_of_prefix
 
-#: So many mailboxes are kept between calls, see `State.trim`.
-CACHED_MAILBOXES: Final = 16_384
+_CACHED_MAILBOXES: Final = 16_384
 
 
 class State:
@@ -136,8 +135,8 @@ class State:
     def trim(self) -> None:
         """Keeps the cache of mailboxes bounded."""
         mailboxes = self.mailboxes
-        if len(mailboxes) > CACHED_MAILBOXES:
-            for address in list(mailboxes)[: CACHED_MAILBOXES // 4]:
+        if len(mailboxes) > _CACHED_MAILBOXES:
+            for address in list(mailboxes)[: _CACHED_MAILBOXES // 4]:
                 del mailboxes[address]
 
     def forget(self) -> None:

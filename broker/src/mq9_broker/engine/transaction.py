@@ -141,7 +141,10 @@ class Transaction:
             return
         ranges = tuple(self._ranges) if self._has_ranges else ()
         self._store.write(Batch(ranges, list(self._pending.items())))
-        self.discard()
+        if self._ordered is None and not ranges:
+            self._pending.clear()
+        else:
+            self.discard()
 
     def discard(self) -> None:
         """Forgets everything not written."""

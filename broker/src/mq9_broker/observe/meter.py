@@ -72,4 +72,5 @@ class Meter:
         histogram = self.durations.get(operation)
         if histogram is None:
             histogram = self.durations[operation] = Histogram()
-        histogram.add(seconds, times)
+        histogram.counts[bisect_left(BUCKETS, seconds)] += times
+        histogram.total += seconds * times

@@ -33,6 +33,9 @@ class Outbox:
         apply: Carries out commands at a time (ms); never raises.
         take_in: Takes in the effects.
         counters: Where deliveries and drops are counted.
+
+    Attributes:
+        letters: What is to be delivered.
     """
 
     def __init__(
@@ -44,22 +47,22 @@ class Outbox:
         self._apply = apply
         self._take_in = take_in
         self._counters = counters
-        self._letters: list[DeadLetter] = []
+        self.letters: list[DeadLetter] = []
 
     def __bool__(self) -> bool:
         """Whether there is anything to deliver."""
-        return bool(self._letters)
+        return bool(self.letters)
 
     def add(self, letters: Iterable[DeadLetter]) -> None:
         """Note dead letters; `deliver` delivers them."""
-        self._letters += letters
+        self.letters += letters
 
     def deliver(self, now_ms: int) -> list[DeadLetter]:
         """Send each copy and take it out of its outbox; return what the broker failed to do.
 
         A dead-letter mailbox that is missing or full is no failure: the copy is dropped and counted.
         """
-        letters, self._letters = self._letters, []
+        letters, self.letters = self.letters, []
         sent: list[DeadLetter] = []
         failed: list[DeadLetter] = []
         results = self._apply(now_ms, [letter.send for letter in letters])

@@ -215,7 +215,7 @@ class Shell(Waking):
                 return len(requests)
         chunk = Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
-        plain_sends = self._plain_sends
+        plain_sends, known_routes = self._plain_sends, self._router.remembered
         waiting = iter(requests)
         left = held = 0
         seen: dict[str, int] = {}  # requests by operation, but for plain SENDs
@@ -226,7 +226,7 @@ class Shell(Waking):
                 continue
             name = _UNKNOWN_OPERATION
             try:
-                route = self._router.route(subject)
+                route = known_routes.get(subject) or self._router.route(subject)
                 name = route.operation.name
                 if connection in self._held and route.operation.partition == _REGISTRY:
                     self._hold(connection, (subject, reply_to, headers, payload))
@@ -251,7 +251,7 @@ class Shell(Waking):
         self._apply_chunk(chunk)
         if chunk.replies:
             self._send(connection, chunk.replies)
-        if self._ready or self._outbox or self._answers:
+        if self._ready or self._outbox.letters or self._answers:
             self._settle(now_ms)
         due = engine.next_due()
         if due is not None and (self._timer_due is None or due < self._timer_due):
@@ -390,7 +390,8 @@ class Shell(Waking):
         if native.consecutive_ids is not None:
             found = native.consecutive_ids(request[3], limits.MAX_MSG_IDS)
             if found is not None and found[0] in self._known_groups:
-                chunk.collect(AckRun(route.address, *found), request[1])
+                chunk.commands.append(AckRun(route.address, *found))
+                chunk.targets.append(request[1])
                 return
         command = self._decode(request, route)
         assert isinstance(command, MsgAck)
@@ -425,7 +426,8 @@ class Shell(Waking):
                 self._fetch_unchanging(chunk, waiter)
                 return
         chunk.fetches[len(chunk.commands)] = waiter
-        chunk.collect(command, reply_to)
+        chunk.commands.append(command)
+        chunk.targets.append(reply_to)
 
     def _fetch_unchanging(self, chunk: Chunk, waiter: Waiter) -> None:
         """Carry out a FETCH that changes nothing."""
@@ -504,12 +506,15 @@ class Shell(Waking):
     def _answer_with_fetches(self, chunk: Chunk, results: Sequence[Result]) -> None:
         """Answer commands among which there are FETCHes: those that found nothing may wait."""
         for place, (target, (reply, effects)) in enumerate(zip(chunk.targets, results, strict=True)):
-            self._take_in(effects)
-            if not effects and not reply.startswith(SUCCESS):
-                self._count_failure(chunk.commands[place], reply)
+            # What a FETCH brought is mostly all that it did.
+            only = effects[0] if len(effects) == 1 else None
+            if not isinstance(only, Fetched):
+                self._take_in(effects)
+                if not effects and not reply.startswith(SUCCESS):
+                    self._count_failure(chunk.commands[place], reply)
             waiter = chunk.fetches.get(place)
             if waiter is not None:
-                fetched = fetched_by(effects)
+                fetched = only if isinstance(only, Fetched) else fetched_by(effects)
                 if fetched is not None and not fetched.msg_ids:
                     self._wait(waiter, reply, fetched.next_msg_id, chunk.replies)
                     continue
