@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -104,8 +105,16 @@ class Engine:
         FormatError: the store was written in another format, or by something else.
     """
 
+    next_due: Callable[[], int | None]
+    """When the next tick is wanted (ms), None = never. May be early (a tick too many), is never late.
+
+    After a tick it may still lie in the past: cleaning up goes on in bounded steps, so tick again soon.
+    """
+
     def __init__(self, store: Store, limits: EngineLimits) -> None:
         self._state = State(store, limits)
+        # Asked for with every request: without a call of Python.
+        self.next_due = partial(getattr, self._state, "earliest_timer")
         if not check_format(store):
             store.write(Batch((), ((FORMAT, STORE_FORMAT),)))
         self.reload()
@@ -188,7 +197,7 @@ class Engine:
         state.trim()
         if due is not None and due <= time:
             self._look_for_timer()
-        return Applied(results, timer_effects)
+        return tuple.__new__(Applied, (results, timer_effects))
 
     def _look_for_timer(self) -> None:
         """Find out when the next timer is due; where the store can't tell, a tick at once does no harm."""
@@ -248,13 +257,6 @@ class Engine:
     def handles(self, operation: str) -> bool:
         """Tells whether there is a handler for the operation of this name."""
         return operation in _OPERATIONS
-
-    def next_due(self) -> int | None:
-        """When the next tick is wanted (ms), None = never. May be early (a tick too many), is never late.
-
-        After a tick it may still lie in the past: cleaning up goes on in bounded steps, so tick again soon.
-        """
-        return self._state.earliest_timer
 
     def outbox(self) -> list[DeadLetter]:
         """All outbox entries that no OutboxRemove has removed: to be delivered after a restart."""

@@ -111,8 +111,16 @@ class _Batch:
             text = run_json(first_id, segment.texts()[start : start + count], rest)
             if len(text) >= self.size:
                 return -1
-        self._add(range(first_id, first_id + count), text)
-        return first_id + count
+        next_id = first_id + count
+        known = self.ids
+        if isinstance(known, range) and known.stop == first_id and known:
+            self.ids = range(known.start, next_id)
+            self.size -= len(text) + 1
+            self.room -= count
+            self._parts += (b",", text)
+        else:
+            self._add(range(first_id, next_id), text)
+        return next_id
 
     def msg_ids(self) -> Sequence[int]:
         """The ids, never changed any more."""

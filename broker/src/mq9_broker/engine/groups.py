@@ -220,7 +220,10 @@ class Group:
         if self.holders is None:
             self.load_holders(state)
         self._hold(record)
-        self._put_record(state, record)
+        run = record.run
+        content = record.entries if run is None else (run[0], len(run), record.packed)
+        value = _encode((record.token, record.deadline, record.leased, content))
+        state.store.put(self.lease_prefix + pack_u64(record.number), value)
         mailbox.add_timer(state, record.deadline, record.number, (TIMER_LEASE_ENDS, self.name, self.gid))
 
     def _put_record(self, state: "State", record: LeaseRecord) -> None:

@@ -301,7 +301,7 @@ class Segments:
         create_ms, count, earliest_expiry, is_run = _HEADER.unpack_from(value)
         content = value[_HEADER.size :]
         if is_run:
-            first_id = first_id_of(key)
+            first_id = int.from_bytes(key[-8:], "big")
             segment = Segment.run(key, create_ms, range(first_id, first_id + count), content)
         else:
             segment = Segment(key, create_ms, earliest_expiry, _decode(content), len(content))

@@ -140,7 +140,7 @@ class Transaction:
         if not self._pending and not self._has_ranges:
             return
         ranges = tuple(self._ranges) if self._has_ranges else ()
-        self._store.write(Batch(ranges, list(self._pending.items())))
+        self._store.write(tuple.__new__(Batch, (ranges, list(self._pending.items()))))
         if self._ordered is None and not ranges:
             self._pending.clear()
         else:

@@ -25,13 +25,12 @@ from typing import Final
 
 import msgspec
 
-from mq9_broker import native
 from mq9_broker._generated import errors, limits
-from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgAck, MsgFetch
+from mq9_broker._generated.commands import AgentDiscover, AgentReport, MsgFetch
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.clock import Clock, ManualClock
 from mq9_broker.engine import Engine, Result
-from mq9_broker.engine.commands import LANE_NORMAL, AckRun, Command
+from mq9_broker.engine.commands import LANE_NORMAL, Command
 from mq9_broker.engine.effects import (
     AgentChanged,
     AgentRemoved,
@@ -45,6 +44,7 @@ from mq9_broker.engine.effects import (
 )
 from mq9_broker.observe.meter import Meter
 from mq9_broker.search.interface import Search
+from mq9_broker.shell.alone import Alone
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.chunk import Chunk, EnoughError, Request
@@ -57,7 +57,7 @@ from mq9_broker.shell.refusal import SUCCESS, RefusedError, code_of
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
 from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
-from mq9_broker.shell.waking import SHUTDOWN, ShellOptions, Waking, fetched_by
+from mq9_broker.shell.waking import SHUTDOWN, ShellOptions, fetched_by
 from mq9_broker.store import StoreUnavailableError
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,6 @@ _RETRY_S: Final = 1.0
 # FETCHes remembered with their command, and how long their bodies may be.
 _KNOWN_FETCHES: Final = 4096
 _LONGEST_KNOWN_FETCH: Final = 512
-_KNOWN_GROUPS: Final = 4096
 
 # The partition that all agents are in, and how many requests to it may wait for a search of their connection.
 _REGISTRY: Final = "registry"
@@ -80,7 +79,7 @@ _UNKNOWN_OPERATION: Final = "unknown"
 _STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
 
 
-class Shell(Waking):
+class Shell(Alone):
     """Carries out requests below `$mq9.AI.`; the handler of every transport.
 
     Args:
@@ -130,7 +129,6 @@ class Shell(Waking):
         self._router = Router(OPERATIONS)
         self._plain_sends: dict[bytes, bytes] = {}
         self._known_fetches: dict[tuple[bytes, bytes], MsgFetch] = {}
-        # Names of groups that were looked at, and are as the specification wants them.
         self._known_groups: set[str] = set()
         self._decoders: dict[str, BodyDecoder] = {}
         self._handlers: dict[str, Callable[[Chunk, Request, Route], None]] = {}
@@ -213,6 +211,12 @@ class Shell(Waking):
                 replies = [(reply_to, _STORE_UNAVAILABLE) for _, reply_to, _, _ in requests if reply_to]
                 self._send(connection, replies)
                 return len(requests)
+        if len(requests) == 1 and requests[0][0] not in self._plain_sends:
+            name = self._carry_out_alone(connection, requests[0], now_ms)
+            if name:
+                self._finish(now_ms)
+                self.meter.requests(name, 1, perf_counter() - began)
+                return 1
         chunk = Chunk(connection, now_ms)
         commands, targets = chunk.commands, chunk.targets
         plain_sends, known_routes = self._plain_sends, self._router.remembered
@@ -251,11 +255,7 @@ class Shell(Waking):
         self._apply_chunk(chunk)
         if chunk.replies:
             self._send(connection, chunk.replies)
-        if self._ready or self._outbox.letters or self._answers:
-            self._settle(now_ms)
-        due = engine.next_due()
-        if due is not None and (self._timer_due is None or due < self._timer_due):
-            self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
+        self._finish(now_ms)
         done = len(requests) - left
         seconds = perf_counter() - began
         plain = done - held - sum(seen.values()) if seen or held else done
@@ -264,6 +264,14 @@ class Shell(Waking):
         for name, times in seen.items():
             self.meter.requests(name, times, seconds)
         return done
+
+    def _finish(self, now_ms: int) -> None:
+        """Do what the requests of one call have set off."""
+        if self._ready or self._outbox.letters or self._answers:
+            self._settle(now_ms)
+        due = self._engine.next_due()
+        if due is not None and (self._timer_due is None or due < self._timer_due):
+            self._schedule()  # a timer that is too early by now is cheaper than one moved again and again
 
     def connection_closed(self, connection: Connection) -> None:
         """Forget the waiting FETCHes of a connection that has ended."""
@@ -387,28 +395,10 @@ class Shell(Waking):
         held.append(request)
 
     def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
-        if native.consecutive_ids is not None:
-            found = native.consecutive_ids(request[3], limits.MAX_MSG_IDS)
-            if found is not None and found[0] in self._known_groups:
-                chunk.commands.append(AckRun(route.address, *found))
-                chunk.targets.append(request[1])
-                return
-        command = self._decode(request, route)
-        assert isinstance(command, MsgAck)
-        address, group = command.address, command.group_name
-        if len(self._known_groups) >= _KNOWN_GROUPS:
-            self._known_groups.clear()
-        self._known_groups.add(group)
-        ids: Sequence[int] = command.msg_ids
-        if not ids and command.msg_id is not None:
-            # What the FETCHes before it delivered is known only when they have been carried out.
-            if chunk.fetches:
-                self._apply_chunk(chunk)
-            ids = self._batches.confirmed_by(address, group, command.msg_id)
-        if isinstance(ids, range):
-            chunk.collect(AckRun(address, group, ids[0], ids[-1]), request[1])
-        else:
-            chunk.collect(MsgAck(address, group, None, tuple(ids)), request[1])
+        # What the FETCHes before it delivered is known only when they have been carried out.
+        if chunk.fetches:
+            self._apply_chunk(chunk)
+        chunk.collect(self._ack_command(request, route), request[1])
 
     def _fetch(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
@@ -423,22 +413,11 @@ class Shell(Waking):
         if not command.lease_ms:
             self._apply_chunk(chunk)
             if not self._engine.fetch_is_write(command):
-                self._fetch_unchanging(chunk, waiter)
+                self._fetch_unchanging(waiter, chunk.now_ms, chunk.replies)
                 return
         chunk.fetches[len(chunk.commands)] = waiter
         chunk.commands.append(command)
         chunk.targets.append(reply_to)
-
-    def _fetch_unchanging(self, chunk: Chunk, waiter: Waiter) -> None:
-        """Carry out a FETCH that changes nothing."""
-        command = waiter.command
-        reply, msg_ids, incarnation, next_msg_id = self._engine.read_fetch(chunk.now_ms, command)
-        if incarnation and not msg_ids:
-            self._wait(waiter, reply, next_msg_id, chunk.replies)
-            return
-        if msg_ids and command.group_name:
-            self._batches.delivered(command.address, command.group_name, msg_ids)
-        chunk.replies.append((waiter.reply_to, reply))
 
     def _decode_fetch(self, request: Request, route: Route) -> MsgFetch:
         # A consumer sends the very same FETCH again and again.

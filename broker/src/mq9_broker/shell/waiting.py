@@ -61,20 +61,24 @@ class _Mailbox:
 
 
 class WaitingRoom:
-    """All waiters of this process."""
+    """All waiters of this process.
+
+    Attributes:
+        mailboxes: Where somebody waits.
+    """
 
     def __init__(self) -> None:
-        self._mailboxes: dict[bytes, _Mailbox] = {}
+        self.mailboxes: dict[bytes, _Mailbox] = {}
         self._connections: dict[Connection, Queue] = {}
         self._size = 0
 
     def __contains__(self, address: bytes) -> bool:
         """Whether anybody waits at a mailbox."""
-        return address in self._mailboxes
+        return address in self.mailboxes
 
     def __bool__(self) -> bool:
         """Whether anybody waits at all."""
-        return bool(self._mailboxes)
+        return bool(self.mailboxes)
 
     def __len__(self) -> int:
         """How many wait."""
@@ -82,7 +86,7 @@ class WaitingRoom:
 
     def size(self, address: bytes) -> int:
         """How many wait at a mailbox."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self.mailboxes.get(address)
         return mailbox.size if mailbox is not None else 0
 
     def size_of(self, connection: Connection) -> int:
@@ -92,7 +96,7 @@ class WaitingRoom:
     def add(self, waiter: Waiter) -> None:
         """Let a FETCH wait, behind all that wait already."""
         command = waiter.command
-        mailbox = self._mailboxes.setdefault(command.address, _Mailbox())
+        mailbox = self.mailboxes.setdefault(command.address, _Mailbox())
         mailbox.size += 1
         self._size += 1
         queue = (
@@ -106,7 +110,7 @@ class WaitingRoom:
         if waiter.timer is not None:
             waiter.timer.cancel()
         command = waiter.command
-        mailbox = self._mailboxes.get(command.address)
+        mailbox = self.mailboxes.get(command.address)
         if mailbox is None:
             return
         queue = mailbox.leased.get(command.group_name) if command.lease_ms else mailbox.open
@@ -118,7 +122,7 @@ class WaitingRoom:
         if command.lease_ms and not queue:
             del mailbox.leased[command.group_name]
         if not mailbox.size:
-            del self._mailboxes[command.address]
+            del self.mailboxes[command.address]
         own = self._connections[waiter.connection]
         del own[waiter]
         if not own:
@@ -126,7 +130,7 @@ class WaitingRoom:
 
     def open(self, address: bytes, groups: set[str]) -> list[Waiter]:
         """Return who waits without a lease at a mailbox, of these groups; "" among them means everybody."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self.mailboxes.get(address)
         if mailbox is None:
             return []
         everybody = "" in groups
@@ -134,20 +138,20 @@ class WaitingRoom:
 
     def leased_groups(self, address: bytes, groups: set[str]) -> list[str]:
         """Return the groups, of these, in which somebody waits for a lease; "" among them means all."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self.mailboxes.get(address)
         if mailbox is None:
             return []
         return [group for group in mailbox.leased if "" in groups or group in groups]
 
     def first_leased(self, address: bytes, group: str, count: int) -> list[Waiter]:
         """Return the first `count` of those who wait for a lease in a group."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self.mailboxes.get(address)
         queue = mailbox.leased.get(group) if mailbox is not None else None
         return [waiter for waiter, _ in zip(queue or (), range(count), strict=False)]
 
     def at(self, address: bytes) -> list[Waiter]:
         """Return all who wait at a mailbox."""
-        mailbox = self._mailboxes.get(address)
+        mailbox = self.mailboxes.get(address)
         if mailbox is None:
             return []
         return [*mailbox.open, *(waiter for queue in mailbox.leased.values() for waiter in queue)]
@@ -158,5 +162,5 @@ class WaitingRoom:
 
     def __iter__(self) -> Iterator[Waiter]:
         """All waiters, mailbox by mailbox."""
-        for address in tuple(self._mailboxes):
+        for address in tuple(self.mailboxes):
             yield from self.at(address)

@@ -145,9 +145,16 @@ class Connection(Outgoing, asyncio.Protocol):
         listener = self._listener
         listener.is_busy = True
         try:
-            self._carry_out(events)
+            if not (len(events) == 1 and isinstance(events[0], list) and self._handle_alone(events[0])):
+                self._carry_out(events)
         finally:
-            listener.flush()
+            output = listener.with_output
+            if len(output) == 1 and output[0] is self:
+                listener.is_busy = False
+                output.clear()
+                self.flush()
+            else:
+                listener.flush()
 
     def eof_received(self) -> None:
         """Let the transport close: the client sends no more."""
@@ -183,6 +190,19 @@ class Connection(Outgoing, asyncio.Protocol):
             self._transport.resume_reading()
 
     # What the client asked for.
+
+    def _handle_alone(self, requests: list[Request]) -> bool:
+        """Do what `_carry_out` does with one request that is all that came; whether it was so simple."""
+        if len(requests) > 1 or self._permissions is not None or self._admission is not None:
+            return False
+        if self.pedantic or self.verbose or self._write_paused or not self.accepts_headers:
+            return False
+        try:
+            return self._listener.handler.handle(self, requests) == 1
+        except Exception:
+            log.exception("connection %d: carrying out requests failed", self.client_id)
+            self.fail(INTERNAL_ERROR)
+            return True
 
     def _carry_out(self, events: list[Event]) -> None:
         turn_ends = time.monotonic() + _TURN

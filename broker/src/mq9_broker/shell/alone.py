@@ -1,0 +1,138 @@
+"""A FETCH or an ACK that is all that a client sent at once, as most are: straight to the engine and back.
+
+What comes out is what the way through a `Chunk` gives. `Shell` is this and everything else.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from mq9_broker import native
+from mq9_broker._generated import limits
+from mq9_broker._generated.commands import MsgAck, MsgFetch
+from mq9_broker.engine.commands import AckRun, Command
+from mq9_broker.engine.effects import Fetched
+from mq9_broker.shell.chunk import Request
+from mq9_broker.shell.refusal import SUCCESS
+from mq9_broker.shell.router import Route, Router
+from mq9_broker.shell.waiting import Connection, Waiter
+from mq9_broker.shell.waking import Waking, fetched_by
+
+_FETCH: Final = "msg.fetch"
+_ACK: Final = "msg.ack"
+_KNOWN_GROUPS: Final = 4096
+
+
+class Alone(Waking):
+    """Carries out single requests."""
+
+    _router: Router
+    # By subject and body.
+    _known_fetches: dict[tuple[bytes, bytes], MsgFetch]
+    # Names of groups that were looked at, and are as the specification wants them.
+    _known_groups: set[str]
+
+    @abstractmethod
+    def _decode(self, request: Request, route: Route) -> msgspec.Struct:
+        """Return the command of a request, or raise RefusedError."""
+
+    @abstractmethod
+    def _count_failure(self, command: Command, reply: bytes) -> None:
+        """Count a reply that is an error."""
+
+    def _carry_out_alone(self, connection: Connection, request: Request, now_ms: int) -> str:
+        """Carry out one request and answer it; return its operation, or "" if nothing was done.
+
+        What is wrong with a request, or fails, is left to the way through a `Chunk`, which meets it again.
+        """
+        subject, reply_to, _, payload = request
+        fetch = self._known_fetches.get((subject, payload))
+        if fetch is not None:
+            # Who began to wait before is served first.
+            if reply_to is None or fetch.address in self._waiting.mailboxes:
+                return ""
+            if fetch.lease_ms:
+                self._fetch_leased(connection, reply_to, fetch, now_ms)
+                return _FETCH
+            replies: list[tuple[bytes, bytes]] = []
+            try:
+                if self._engine.fetch_is_write(fetch):
+                    return ""
+                self._fetch_unchanging(Waiter(connection, reply_to, fetch), now_ms, replies)
+            except Exception:
+                return ""
+            if replies:
+                self._send(connection, replies)
+            return _FETCH
+        route = self._router.remembered.get(subject)
+        if route is None or route.operation.name != _ACK:
+            return ""
+        try:
+            command = self._ack_command(request, route)
+        except Exception:
+            return ""
+        ((reply, effects),) = self._apply(now_ms, (command,))
+        if effects:
+            self._take_in(effects)
+        elif not reply.startswith(SUCCESS):
+            self._count_failure(command, reply)
+        if reply_to is not None:
+            self._send(connection, [(reply_to, reply)])
+        return _ACK
+
+    def _fetch_leased(self, connection: Connection, reply_to: bytes, command: MsgFetch, now_ms: int) -> None:
+        ((reply, effects),) = self._apply(now_ms, (command,))
+        # What a FETCH brought is mostly all that it did.
+        only = effects[0] if len(effects) == 1 else None
+        fetched = only if isinstance(only, Fetched) else fetched_by(effects)
+        if fetched is not only or fetched is None:
+            self._take_in(effects)
+        if fetched is not None and not fetched.msg_ids:
+            replies: list[tuple[bytes, bytes]] = []
+            self._wait(Waiter(connection, reply_to, command), reply, fetched.next_msg_id, replies)
+            if replies:
+                self._send(connection, replies)
+            return
+        if fetched is not None:
+            self._remember(fetched)
+        elif not effects and not reply.startswith(SUCCESS):
+            self._count_failure(command, reply)
+        self._send(connection, [(reply_to, reply)])
+
+    def _fetch_unchanging(self, waiter: Waiter, now_ms: int, replies: list[tuple[bytes, bytes]]) -> None:
+        """Carry out a FETCH that changes nothing."""
+        command = waiter.command
+        reply, msg_ids, incarnation, next_msg_id = self._engine.read_fetch(now_ms, command)
+        if incarnation and not msg_ids:
+            self._wait(waiter, reply, next_msg_id, replies)
+            return
+        if msg_ids and command.group_name:
+            self._batches.delivered(command.address, command.group_name, msg_ids)
+        replies.append((waiter.reply_to, reply))
+
+    def _ack_command(self, request: Request, route: Route) -> MsgAck | AckRun:
+        """Return the command of an ACK, with the exact ids that it confirms.
+
+        Raises:
+            RefusedError: The request breaks a rule.
+        """
+        if native.consecutive_ids is not None:
+            found = native.consecutive_ids(request[3], limits.MAX_MSG_IDS)
+            if found is not None and found[0] in self._known_groups:
+                return AckRun(route.address, *found)
+        command = self._decode(request, route)
+        assert isinstance(command, MsgAck)
+        address, group = command.address, command.group_name
+        if len(self._known_groups) >= _KNOWN_GROUPS:
+            self._known_groups.clear()
+        self._known_groups.add(group)
+        ids: Sequence[int] = command.msg_ids
+        if not ids and command.msg_id is not None:
+            ids = self._batches.confirmed_by(address, group, command.msg_id)
+        if isinstance(ids, range):
+            return AckRun(address, group, ids[0], ids[-1])
+        return MsgAck(address, group, None, tuple(ids))
