@@ -57,7 +57,7 @@ docs: $(READY)  ## Renders the reference pages, JSON Schemas, AsyncAPI, and ever
 	@$(call EACH_SDK,docs) && ls build/docs
 
 demo: $(READY) generate  ## Agents at work: six processes, one conversation. INPUT=file-or-folder gives them your own text.
-	@$(BIN)/python demo/run.py
+	@$(DOTNET) $(BIN)/python demo/run.py
 
 lock: $(READY)  ## Moves every dependency to its newest version and writes uv.lock.
 	$(BIN)/uv lock --upgrade && $(MAKE) setup
