@@ -422,8 +422,12 @@ def test_found_agents_stand_in_columns_on_a_terminal(monkeypatch: pytest.MonkeyP
         AgentMeta(score=0.5, last_seen=1, registered_at=1),
     ]
     output.agents(DiscoverResult(agents=agents, meta=meta, cursor=None))
+    head, *lines = lines
     assert len(lines) == 2
     assert lines[0].startswith("1.250  a")
+    assert [head.index(word) for word in ("score", "name", "mailbox", "about")] == [
+        lines[0].index(word) for word in ("1.250", "a", "a.in", "Translates")
+    ]
     assert lines[0].index("Translates") == lines[1].index("short")
     assert max(map(len, lines)) <= 60
     assert "\x1b" not in lines[1]

@@ -152,7 +152,12 @@ class Output:
             )
         if not rows:
             return
+        # A column that nothing stands in is left out, with its title.
         widths = [min(max(len(row[column]) for row in rows), 40) for column in range(3)]
+        titles = ("score", "name", "mailbox")
+        widths = [width and max(width, len(title)) for width, title in zip(widths, titles, strict=True)]
+        head = [title.ljust(width) for title, width in zip(titles, widths, strict=True) if width]
+        self.line(self.dim("  ".join((*head, "about"))))
         room = max(shutil.get_terminal_size().columns - sum(widths) - 6, 20)
         for score, name, mailbox, said in rows:
             cells = (
