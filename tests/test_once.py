@@ -85,6 +85,14 @@ def test_strict_always_runs(place: Place) -> None:
     assert [place.run(), place.run(STRICT="1"), place.count] == [0, 0, 2]
 
 
+def test_what_passed_under_strict_is_remembered(place: Place) -> None:
+    assert [place.run(STRICT="1"), place.run(), place.count] == [0, 0, 1]
+
+
+def test_a_failure_under_strict_is_remembered_too(place: Place) -> None:
+    assert [place.run(), place.run(1, STRICT="1"), place.run(), place.count] == [0, 1, 0, 3]
+
+
 def test_without_git_it_always_runs(tmp_path: Path) -> None:
     place = Place(tmp_path / "repository")
     assert [place.run(), place.run(), place.count] == [0, 0, 2]

@@ -3,7 +3,8 @@
 `once.py NAME [--tool COMMAND]... [--file PATH]... -- COMMAND` is called in the folder whose files the command
 reads. Their names and contents, those of the files named beside them, and what the tools say of their
 versions are summed up; after a success the sum is kept in .cache/once/NAME. With STRICT=1 in the environment,
-as .ci/run has it, the command always runs; so it does where git cannot tell what belongs to the folder.
+as .ci/run has it, the command always runs, and what came of it is kept too. Where git cannot tell what
+belongs to the folder it always runs as well.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ def main() -> int:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     found = files(Path.cwd())
-    if os.environ.get("STRICT") or not found:
+    if not found:
         return subprocess.call(options.command)
     paths = [*found, *(path.resolve() for path in options.file)]
     now = state(paths, options.tool, options.command)
     kept = ROOT / ".cache" / "once" / options.name
-    if kept.is_file() and kept.read_text("utf-8") == now:
+    if not os.environ.get("STRICT") and kept.is_file() and kept.read_text("utf-8") == now:
         return 0
     kept.unlink(missing_ok=True)
     code = subprocess.call(options.command)
