@@ -87,7 +87,11 @@ def sdk_stages() -> list[Stage]:
 
 
 STAGES = [
+    # The longest first: nothing should wait for it at the end.
+    pytest_stage("broker", "broker/tests", timeout=1200, workers=2),
     *sdk_stages(),
+    # After the SDKs, whose packages it uses.
+    pytest_stage("codegen", "codegen/tests", timeout=1200),
     Stage("generated-files", ["mq9-codegen", "check"]),
     Stage("spec-lint", ["mq9-codegen", "lint"]),
     Stage("spec-diff", ["mq9-codegen", "diff", "--against", "released"]),
@@ -99,8 +103,6 @@ STAGES = [
     Stage("mypy-sdk", ["mypy", "sdks/python/src"]),
     Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
     Stage("api-python", ["python", "tools/python_api.py", "--check"]),
-    pytest_stage("codegen", "codegen/tests", timeout=1200),
-    pytest_stage("broker", "broker/tests", timeout=1200),
     pytest_stage("conformance-runner", "conformance/tests"),
     pytest_stage("sdk-python", "sdks/python/tests"),
     pytest_stage("repository", "tests", timeout=600),
