@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument(
         "--workers",
         type=int,
-        default=2 * (os.cpu_count() or 1),
+        default=3 * (os.cpu_count() or 1),
         metavar="N",
         help="scenarios at once (default: %(default)s)",
     )
