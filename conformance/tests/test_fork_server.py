@@ -57,6 +57,13 @@ async def test_a_broker_that_cannot_start_says_why(server: ForkServer, tmp_path:
     assert await process.wait() == 2
 
 
+async def test_an_error_before_the_broker_runs_is_shown(server: ForkServer, tmp_path: Path) -> None:
+    process = await server.spawn(SERVE, {}, tmp_path / "missing")
+    assert process.stderr is not None
+    assert b"FileNotFoundError" in await process.stderr.read()
+    assert await process.wait() == 1
+
+
 async def test_with_the_server_its_brokers_end(server: ForkServer, tmp_path: Path) -> None:
     process = await started(server, tmp_path)
     await server.close()

@@ -7,8 +7,10 @@ import pytest
 
 from mq9_conformance import adapter as adapter_module
 from mq9_conformance.adapter import AdapterConfig, AdapterProcess
+from mq9_conformance.rawnats import RawOperations
 from mq9_conformance.reports import write_reports
 from mq9_conformance.reports.summary import closing_line, parity
+from mq9_conformance.results import CallFailed
 from mq9_conformance.verdict import KnownFailure, Status
 
 SEND = """
@@ -239,3 +241,31 @@ async def test_the_other_sdk_is_the_one_that_plays_its_clients(play, fake):
     assert by_pair["fake", "fake"] is Status.PASSED
     assert by_pair["fake", "second"] is Status.FAILED
     assert by_pair["second", "fake"] is Status.PASSED
+
+
+# Each leaves an agent, and finds only its own.
+REGISTERS = """
+- scenario: fake/agents-{number}
+  covers: [REGISTER-001]
+  broker: {{agents: none}}
+  steps:
+    - a.agent_register: {{name: agent-{number}, card: {{description: here}}}}
+    - a.agent_discover: {{}}
+      expect: {{agents: [{{name: agent-{number}}}]}}
+"""
+
+
+@pytest.mark.parametrize("wrong", ["", "refuses", "does nothing"])
+async def test_a_scenario_that_wants_no_agents_finds_none_of_another(play, monkeypatch, wrong):
+    call = RawOperations.call
+
+    async def unregister_wrongly(self, method, args, options):
+        if method != "agent_unregister" or not wrong:
+            return await call(self, method, args, options)
+        if wrong == "refuses":
+            raise CallFailed("server", "internal")
+        return None
+
+    monkeypatch.setattr(RawOperations, "call", unregister_wrongly)
+    report = await play("".join(REGISTERS.format(number=number) for number in range(6)))
+    assert [result.status for result in report.results] == [Status.PASSED] * 6, report.results[0].reason

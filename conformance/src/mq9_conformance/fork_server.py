@@ -16,8 +16,10 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _MOST_BYTES = 1 << 20
 _OUTPUT_LIMIT = 1 << 20
@@ -211,7 +213,7 @@ def _report(descriptor: int, number: int) -> None:
 
 
 def _become_broker(
-    request: Mapping[str, object], stdout: int, stderr: int, inherited: Sequence[int], main: object
+    request: Mapping[str, Any], stdout: int, stderr: int, inherited: Sequence[int], main: Callable[[], int]
 ) -> None:
     """In the forked process: takes on what the request says and runs the broker; never returns."""
     code = 1
@@ -222,14 +224,14 @@ def _become_broker(
         os.dup2(stderr, 2)
         os.close(stdout)
         os.close(stderr)
-        os.chdir(str(request["folder"]))
-        environment, arguments = request["environment"], request["arguments"]
-        assert isinstance(environment, dict) and isinstance(arguments, list) and callable(main)
-        os.environ.update(environment)
-        sys.argv = ["mq9-broker", *arguments]
+        os.chdir(request["folder"])
+        os.environ.update(request["environment"])
+        sys.argv = ["mq9-broker", *request["arguments"]]
         code = main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # nobody above would show it
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

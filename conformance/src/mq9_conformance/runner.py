@@ -124,11 +124,16 @@ class Worker:
             for config in (task.adapter, task.other):
                 if config is not None:
                     await self._replace_adapter(config.name)
-        if status is not Status.PASSED and self._options.external is None:
+        if self._options.external is None and (
+            status is not Status.PASSED or not await self._is_left_without_agents(task.scenario)
+        ):
             await self._drop_brokers()
-        elif task.scenario.wants_no_agents and self._without_agents is not None:
-            await _remove_agents(self._options.spec, self._without_agents)
         return result
+
+    async def _is_left_without_agents(self, scenario: Scenario) -> bool:
+        if not scenario.wants_no_agents or self._without_agents is None:
+            return True
+        return await _agents_are_removed(self._options.spec, self._without_agents)
 
     async def _stage(self, task: Task) -> Stage:
         if task.scenario.layer == "L2":
@@ -199,17 +204,25 @@ class Worker:
         return problems
 
 
-async def _remove_agents(spec: Spec, broker: Broker) -> None:
-    """Leaves a broker without agents, for the next scenario that wants one such."""
+async def _agents_are_removed(spec: Spec, broker: Broker) -> bool:
+    """Leaves a broker without agents, for the next scenario that wants one such; False if it keeps some."""
     client = RawClient("runner", *broker.address(), Timeline())
-    await client.connect()
+    removed: set[str] = set()
     try:
+        await client.connect()
         operations = RawOperations(spec, client)
         while agents := (await operations.call("agent_discover", {"limit": 100}, CallOptions()))["agents"]:
-            for agent in agents:
-                await operations.call("agent_unregister", {"name": agent["name"]}, CallOptions())
+            names = {agent["name"] for agent in agents}
+            if names & removed:  # a broken broker, as mutants are
+                return False
+            for name in names:
+                await operations.call("agent_unregister", {"name": name}, CallOptions())
+            removed |= names
+    except (CallFailed, HarnessError, OSError, asyncio.TimeoutError):
+        return False
     finally:
         await client.close()
+    return True
 
 
 async def run(
