@@ -72,7 +72,7 @@ class Alone(Waking):
         if route is None or route.operation.name != _ACK:
             return ""
         try:
-            command = self._ack_command(request, route)
+            command = self._confirming(self._ack_command(request, route))
         except Exception:
             return ""
         ((reply, effects),) = self._apply(now_ms, (command,))
@@ -115,7 +115,7 @@ class Alone(Waking):
         replies.append((waiter.reply_to, reply))
 
     def _ack_command(self, request: Request, route: Route) -> MsgAck | AckRun:
-        """Return the command of an ACK, with the exact ids that it confirms.
+        """Return the command of an ACK as it was sent; see `_confirming`.
 
         Raises:
             RefusedError: The request breaks a rule.
@@ -126,13 +126,23 @@ class Alone(Waking):
                 return AckRun(route.address, *found)
         command = self._decode(request, route)
         assert isinstance(command, MsgAck)
-        address, group = command.address, command.group_name
         if len(self._known_groups) >= _KNOWN_GROUPS:
             self._known_groups.clear()
-        self._known_groups.add(group)
-        ids: Sequence[int] = command.msg_ids
-        if not ids and command.msg_id is not None:
-            ids = self._batches.confirmed_by(address, group, command.msg_id)
+        self._known_groups.add(command.group_name)
+        return command
+
+    def _confirming(self, command: MsgAck | AckRun) -> MsgAck | AckRun:
+        """Return an ACK with the exact ids it confirms: one msg_id stands for what came with it as well."""
+        if isinstance(command, AckRun) or not names_last_alone(command):
+            return command
+        address, group = command.address, command.group_name
+        assert command.msg_id is not None
+        ids: Sequence[int] = self._batches.confirmed_by(address, group, command.msg_id)
         if isinstance(ids, range):
             return AckRun(address, group, ids[0], ids[-1])
         return MsgAck(address, group, None, tuple(ids))
+
+
+def names_last_alone(command: MsgAck | AckRun) -> bool:
+    """Whether an ACK names one msg_id, for all that was delivered with it."""
+    return isinstance(command, MsgAck) and not command.msg_ids and command.msg_id is not None

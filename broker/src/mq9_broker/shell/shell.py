@@ -44,7 +44,7 @@ from mq9_broker.engine.effects import (
 )
 from mq9_broker.observe.meter import Meter
 from mq9_broker.search.interface import Search
-from mq9_broker.shell.alone import Alone
+from mq9_broker.shell.alone import Alone, names_last_alone
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.chunk import Chunk, EnoughError, Request
@@ -395,10 +395,11 @@ class Shell(Alone):
         held.append(request)
 
     def _ack(self, chunk: Chunk, request: Request, route: Route) -> None:
+        command = self._ack_command(request, route)
         # What the FETCHes before it delivered is known only when they have been carried out.
-        if chunk.fetches:
+        if chunk.fetches and names_last_alone(command):
             self._apply_chunk(chunk)
-        chunk.collect(self._ack_command(request, route), request[1])
+        chunk.collect(self._confirming(command), request[1])
 
     def _fetch(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
