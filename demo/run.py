@@ -66,6 +66,7 @@ def agents(console: Console) -> tuple[list[Agent], list[str]]:
     for agent in found:
         if agent.build:
             began = time.monotonic()
+            console.print(f"building the {agent.language} agent ... ", style="dim", end="")
             done = subprocess.run(
                 agent.build,
                 cwd=agent.folder,
@@ -75,10 +76,8 @@ def agents(console: Console) -> tuple[list[Agent], list[str]]:
                 check=False,
             )
             if done.returncode:
-                raise SystemExit(f"the {agent.language} agent does not build:\n{done.stdout[-3000:]}")
-            console.print(
-                f"built the {agent.language} agent in {time.monotonic() - began:.1f} s", style="dim"
-            )
+                raise SystemExit(f"\nthe {agent.language} agent does not build:\n{done.stdout[-3000:]}")
+            console.print(f"{time.monotonic() - began:.1f} s", style="dim")
     return found, missing
 
 
