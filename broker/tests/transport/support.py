@@ -1,7 +1,7 @@
 """A listener in the test's own event loop, a handler that answers, and a client that speaks raw bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from mq9_broker.auth import Access, Authenticator
@@ -20,6 +20,8 @@ class RecordingHandler:
         self.calls: list[list[Request]] = []
         self.closed: list[ClientConnection] = []
         self.connections: dict[ClientConnection, None] = {}
+        self.rounds: list[int] = []
+        """Of how many connections each call of `handle_all` was."""
         self.most = 1_000_000
         """Requests that one call carries out."""
         self.answer: Callable[[Request], bytes | None] = lambda request: b"<" + request[3] + b">"
@@ -35,6 +37,10 @@ class RecordingHandler:
                 replies.append((request[1], body))
         connection.send_replies(replies)
         return len(requests)
+
+    def handle_all(self, parts: Sequence[tuple[ClientConnection, list[Request]]]) -> list[int]:
+        self.rounds.append(len(parts))
+        return [self.handle(connection, requests) for connection, requests in parts]
 
     def connection_closed(self, connection: ClientConnection) -> None:
         self.closed.append(connection)

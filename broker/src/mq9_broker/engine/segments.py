@@ -206,7 +206,13 @@ class Segments:
 
     def write(self, mailbox: "Mailbox", lane: int, create_ms: int, messages: list[Message]) -> int:
         """Stores new messages, ascending, behind all others of the lane; returns their size."""
-        if len(messages) <= SEGMENT_MESSAGES and max(map(len, messages)) == PLAIN_FIELDS:
+        if len(messages) > SEGMENT_MESSAGES:
+            starts = range(0, len(messages), SEGMENT_MESSAGES)
+            return sum(
+                self.write(mailbox, lane, create_ms, messages[start : start + SEGMENT_MESSAGES])
+                for start in starts
+            )
+        if max(map(len, messages)) == PLAIN_FIELDS:
             # The usual case: a few operations on whole lists, not a loop over messages.
             ids, headers, payloads = zip(*messages, strict=True)
             size = sum(map(len, payloads))

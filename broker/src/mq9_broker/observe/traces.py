@@ -223,6 +223,10 @@ class TracedHandler:
                 span.end()
         return done
 
+    def handle_all(self, parts: Sequence[tuple[ClientConnection, list[Request]]]) -> list[int]:
+        """Carry out requests of several connections; see `Handler`."""
+        return [self.handle(connection, requests) for connection, requests in parts]
+
     def connection_closed(self, connection: ClientConnection) -> None:
         """Forget a connection; requests that are not answered yet never will be."""
         traced = self._connections.pop(connection, None)

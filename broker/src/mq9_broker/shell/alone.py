@@ -7,28 +7,32 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from mq9_broker import native
 from mq9_broker._generated import limits
 from mq9_broker._generated.commands import MsgAck, MsgFetch
-from mq9_broker.engine.commands import AckRun, Command
-from mq9_broker.engine.effects import Fetched
+from mq9_broker.engine import Result
+from mq9_broker.engine.commands import AckRun
+from mq9_broker.engine.effects import Effect, Fetched
 from mq9_broker.shell.chunk import Request
 from mq9_broker.shell.refusal import SUCCESS
 from mq9_broker.shell.router import Route, Router
 from mq9_broker.shell.waiting import Connection, Waiter
 from mq9_broker.shell.waking import Waking, fetched_by
 
-_FETCH: Final = "msg.fetch"
-_ACK: Final = "msg.ack"
+FETCH: Final = "msg.fetch"
+ACK: Final = "msg.ack"
 _KNOWN_GROUPS: Final = 4096
+
+# What can be carried out without a `Chunk`.
+Single: TypeAlias = MsgFetch | MsgAck | AckRun
 
 
 class Alone(Waking):
-    """Carries out single requests."""
+    """Carries out single requests, and answers those that were carried out with others."""
 
     _router: Router
     # By subject and body.
@@ -41,7 +45,7 @@ class Alone(Waking):
         """Return the command of a request, or raise RefusedError."""
 
     @abstractmethod
-    def _count_failure(self, command: Command, reply: bytes) -> None:
+    def _count_failure(self, name: str, reply: bytes) -> None:
         """Count a reply that is an error."""
 
     def _carry_out_alone(self, connection: Connection, request: Request, now_ms: int) -> str:
@@ -49,43 +53,86 @@ class Alone(Waking):
 
         What is wrong with a request, or fails, is left to the way through a `Chunk`, which meets it again.
         """
-        subject, reply_to, _, payload = request
-        fetch = self._known_fetches.get((subject, payload))
-        if fetch is not None:
-            # Who began to wait before is served first.
-            if reply_to is None or fetch.address in self._waiting.mailboxes:
-                return ""
-            if fetch.lease_ms:
-                self._fetch_leased(connection, reply_to, fetch, now_ms)
-                return _FETCH
-            replies: list[tuple[bytes, bytes]] = []
-            try:
-                if self._engine.fetch_is_write(fetch):
-                    return ""
-                self._fetch_unchanging(Waiter(connection, reply_to, fetch), now_ms, replies)
-            except Exception:
-                return ""
-            if replies:
-                self._send(connection, replies)
-            return _FETCH
-        route = self._router.remembered.get(subject)
-        if route is None or route.operation.name != _ACK:
+        fetch = self._known_fetches.get((request[0], request[3]))
+        if fetch is not None and not fetch.lease_ms:
+            return FETCH if self._look_alone(connection, request, fetch, now_ms) else ""
+        command = self._single(request, fetch)
+        if command is None:
             return ""
+        (result,) = self._apply(now_ms, (self._confirming(command),))
+        return self._answer_alone(connection, request[1], command, result)
+
+    def _look_alone(self, connection: Connection, request: Request, fetch: MsgFetch, now_ms: int) -> bool:
+        """Carry out and answer a FETCH that is known and changes nothing; False = it is not such a one."""
+        reply_to = request[1]
+        # Who began to wait before is served first.
+        if reply_to is None or fetch.address in self._waiting.mailboxes:
+            return False
+        replies: list[tuple[bytes, bytes]] = []
         try:
-            command = self._confirming(self._ack_command(request, route))
+            if self._engine.fetch_is_write(fetch):
+                return False
+            self._fetch_unchanging(Waiter(connection, reply_to, fetch), now_ms, replies)
         except Exception:
-            return ""
-        ((reply, effects),) = self._apply(now_ms, (command,))
+            return False
+        if replies:
+            self._send(connection, replies)
+        return True
+
+    def _single(self, request: Request, fetch: MsgFetch | None) -> Single | None:
+        """Return the command of a leased FETCH that is known, or of an ACK; None = it goes another way."""
+        if fetch is not None:
+            if request[1] is None or fetch.address in self._waiting.mailboxes:
+                return None
+            return fetch
+        route = self._router.remembered.get(request[0])
+        if route is None or route.operation.name != ACK:
+            return None
+        try:
+            return self._ack_command(request, route)
+        except Exception:
+            return None
+
+    def _answer_sends(
+        self, connection: Connection, requests: Sequence[Request], results: Sequence[Result]
+    ) -> None:
+        """Answer SENDs, once they were carried out."""
+        replies: list[tuple[bytes, bytes]] = []
+        last: Sequence[Effect] = ()
+        for (_, reply_to, _, _), (reply, effects) in zip(requests, results, strict=True):
+            if reply_to is not None:
+                replies.append((reply_to, reply))
+            if not effects:
+                if not reply.startswith(SUCCESS):
+                    self._count_failure("msg.send", reply)
+            # A run of SENDs to one mailbox has the very same effects.
+            elif effects is not last:
+                last = effects
+                self._take_in(effects)
+        if replies:
+            self._send(connection, replies)
+
+    def _answer_alone(
+        self, connection: Connection, reply_to: bytes | None, command: Single, result: Result
+    ) -> str:
+        """Answer what `_single` gave, once it was carried out; return its operation."""
+        reply, effects = result
+        if isinstance(command, MsgFetch):
+            assert reply_to is not None
+            self._answer_leased(connection, reply_to, command, result)
+            return FETCH
         if effects:
             self._take_in(effects)
         elif not reply.startswith(SUCCESS):
-            self._count_failure(command, reply)
+            self._count_failure(ACK, reply)
         if reply_to is not None:
             self._send(connection, [(reply_to, reply)])
-        return _ACK
+        return ACK
 
-    def _fetch_leased(self, connection: Connection, reply_to: bytes, command: MsgFetch, now_ms: int) -> None:
-        ((reply, effects),) = self._apply(now_ms, (command,))
+    def _answer_leased(
+        self, connection: Connection, reply_to: bytes, command: MsgFetch, result: Result
+    ) -> None:
+        reply, effects = result
         # What a FETCH brought is mostly all that it did.
         only = effects[0] if len(effects) == 1 else None
         fetched = only if isinstance(only, Fetched) else fetched_by(effects)
@@ -100,7 +147,7 @@ class Alone(Waking):
         if fetched is not None:
             self._remember(fetched)
         elif not effects and not reply.startswith(SUCCESS):
-            self._count_failure(command, reply)
+            self._count_failure(FETCH, reply)
         self._send(connection, [(reply_to, reply)])
 
     def _fetch_unchanging(self, waiter: Waiter, now_ms: int, replies: list[tuple[bytes, bytes]]) -> None:
@@ -131,9 +178,9 @@ class Alone(Waking):
         self._known_groups.add(command.group_name)
         return command
 
-    def _confirming(self, command: MsgAck | AckRun) -> MsgAck | AckRun:
+    def _confirming(self, command: Single) -> Single:
         """Return an ACK with the exact ids it confirms: one msg_id stands for what came with it as well."""
-        if isinstance(command, AckRun) or not names_last_alone(command):
+        if not isinstance(command, MsgAck) or not names_last_alone(command):
             return command
         address, group = command.address, command.group_name
         assert command.msg_id is not None
@@ -143,6 +190,6 @@ class Alone(Waking):
         return MsgAck(address, group, None, tuple(ids))
 
 
-def names_last_alone(command: MsgAck | AckRun) -> bool:
+def names_last_alone(command: Single) -> bool:
     """Whether an ACK names one msg_id, for all that was delivered with it."""
     return isinstance(command, MsgAck) and not command.msg_ids and command.msg_id is not None

@@ -1,6 +1,6 @@
 """The shell: requests in, commands to the engine, replies out; and everything that happens later.
 
-Life of a chunk of requests (all that one read of a socket brought in):
+Life of a chunk of requests (all that one read of a socket brought in; `Together` joins those of several):
 
     handle: decode each request -+-> commands, collected -> Engine.apply, once -+-> replies, written once
                                  |                                              |
@@ -44,7 +44,7 @@ from mq9_broker.engine.effects import (
 )
 from mq9_broker.observe.meter import Meter
 from mq9_broker.search.interface import Search
-from mq9_broker.shell.alone import Alone, names_last_alone
+from mq9_broker.shell.alone import names_last_alone
 from mq9_broker.shell.batches import Batches
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.chunk import Chunk, EnoughError, Request
@@ -56,6 +56,7 @@ from mq9_broker.shell.outbox import Outbox
 from mq9_broker.shell.refusal import SUCCESS, RefusedError, code_of
 from mq9_broker.shell.reports import status_of
 from mq9_broker.shell.router import REMEMBERED_SUBJECTS, Route, Router
+from mq9_broker.shell.together import Together
 from mq9_broker.shell.waiting import Connection, Waiter, WaitingRoom
 from mq9_broker.shell.waking import SHUTDOWN, ShellOptions, fetched_by
 from mq9_broker.store import StoreUnavailableError
@@ -79,7 +80,7 @@ _UNKNOWN_OPERATION: Final = "unknown"
 _STORE_UNAVAILABLE: Final = errors.unavailable("the store cannot be written; the broker's log says why")
 
 
-class Shell(Alone):
+class Shell(Together):
     """Carries out requests below `$mq9.AI.`; the handler of every transport.
 
     Args:
@@ -264,6 +265,13 @@ class Shell(Alone):
         for name, times in seen.items():
             self.meter.requests(name, times, seconds)
         return done
+
+    def _run_timers(self, now_ms: int) -> bool:
+        due = self._engine.next_due()
+        if due is not None and due <= now_ms:
+            self._tick(now_ms)
+            return not self._is_overdue
+        return True
 
     def _finish(self, now_ms: int) -> None:
         """Do what the requests of one call have set off."""
@@ -454,7 +462,7 @@ class Shell(Alone):
                 if target is not None:
                     replies.append((target, reply))
                 if not effects and not reply.startswith(SUCCESS):
-                    self._count_failure(commands[place], reply)
+                    self._count_failure(_name_of(commands[place]), reply)
                 # A run of SENDs to one mailbox has the very same effects.
                 if effects and effects is not last:
                     last = effects
@@ -491,7 +499,7 @@ class Shell(Alone):
             if not isinstance(only, Fetched):
                 self._take_in(effects)
                 if not effects and not reply.startswith(SUCCESS):
-                    self._count_failure(chunk.commands[place], reply)
+                    self._count_failure(_name_of(chunk.commands[place]), reply)
             waiter = chunk.fetches.get(place)
             if waiter is not None:
                 fetched = only if isinstance(only, Fetched) else fetched_by(effects)
@@ -503,8 +511,7 @@ class Shell(Alone):
             if target is not None:
                 chunk.replies.append((target, reply))
 
-    def _count_failure(self, command: Command, reply: bytes) -> None:
-        name = "msg.send" if isinstance(command, tuple) else str(type(command).__struct_config__.tag)
+    def _count_failure(self, name: str, reply: bytes) -> None:
         self.meter.failed[name, code_of(reply)] += 1
 
     def _remember(self, fetched: Fetched) -> None:
@@ -616,6 +623,11 @@ class Shell(Alone):
         error_id = secrets.token_hex(4)
         _log.exception("error %s: unexpected failure: %s", error_id, what, extra={"error_id": error_id})
         return errors.internal(f"the broker's log has it as error {error_id}")
+
+
+def _name_of(command: Command) -> str:
+    """Return the operation that a command belongs to."""
+    return "msg.send" if isinstance(command, tuple) else str(type(command).__struct_config__.tag)
 
 
 def _send_now(connection: Connection, replies: list[tuple[bytes, bytes]]) -> None:

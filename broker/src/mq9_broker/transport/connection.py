@@ -132,35 +132,18 @@ class Connection(Outgoing, asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Carry out what came in, all of it, and write all that it led to at once."""
-        if self.is_closed:
-            return
-        self.seen = True
-        events = self._parser.feed(data)
-        if self._deferred is not None:
-            self._deferred += events
-            if self._admission is not None and self._transport is not None:
-                self._transport.pause_reading()
-            return
-        listener = self._listener
-        listener.is_busy = True
-        try:
-            if not (len(events) == 1 and isinstance(events[0], list) and self._handle_alone(events[0])):
-                self._carry_out(events)
-        finally:
-            output = listener.with_output
-            if len(output) == 1 and output[0] is self:
-                listener.is_busy = False
-                output.clear()
-                self.flush()
-            else:
-                listener.flush()
+        """Take what came in: it is carried out in this turn of the event loop, with what others sent."""
+        if not self.is_closed:
+            self.seen = True
+            self._listener.rounds.add(self, self._parser.feed(data), len(data))
 
     def eof_received(self) -> None:
-        """Let the transport close: the client sends no more."""
+        """Carry out what the client has sent, and let the transport close: it sends no more."""
+        self._listener.rounds.end()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Forget everything about the client."""
+        """Carry out what the client has sent, and forget everything about it."""
+        self._listener.rounds.end()
         self._forget()
         self._transport = None
         self._listener.transport_closed()
@@ -191,18 +174,29 @@ class Connection(Outgoing, asyncio.Protocol):
 
     # What the client asked for.
 
-    def _handle_alone(self, requests: list[Request]) -> bool:
-        """Do what `_carry_out` does with one request that is all that came; whether it was so simple."""
-        if len(requests) > 1 or self._permissions is not None or self._admission is not None:
-            return False
-        if self.pedantic or self.verbose or self._write_paused or not self.accepts_headers:
-            return False
-        try:
-            return self._listener.handler.handle(self, requests) == 1
-        except Exception:
-            log.exception("connection %d: carrying out requests failed", self.client_id)
-            self.fail(INTERNAL_ERROR)
-            return True
+    def only_requests(self, events: list[Event]) -> list[Request] | None:
+        """Return what came in if it is requests and nothing else, and nothing stands in their way."""
+        if len(events) != 1 or not isinstance(events[0], list) or len(events[0]) > _REQUESTS_PER_CALL:
+            return None
+        if self._permissions is not None or self._admission is not None or self._deferred is not None:
+            return None
+        if self.pedantic or self.verbose or self._write_paused or not self.accepts_headers or self.is_closed:
+            return None
+        return events[0]
+
+    def carry_out_rest(self, requests: list[Request]) -> None:
+        """Carry out requests that were left, once the client has read what it was sent."""
+        self.flush()  # shows whether the client keeps up
+        self.carry_out([requests])
+
+    def carry_out(self, events: list[Event]) -> None:
+        """Carry out what came in, all of it, or let it wait."""
+        if self._deferred is None:
+            self._carry_out(events)
+            return
+        self._deferred += events
+        if self._admission is not None and self._transport is not None:
+            self._transport.pause_reading()
 
     def _carry_out(self, events: list[Event]) -> None:
         turn_ends = time.monotonic() + _TURN

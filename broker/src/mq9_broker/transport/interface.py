@@ -1,5 +1,6 @@
 """What passes between a transport and whatever carries out mq9 requests (the shell)."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from mq9_broker._generated import SUBJECT_PREFIX
@@ -44,6 +45,13 @@ class Handler(Protocol):
         Returns:
             How many of them were carried out, one at least. The others are asked for again, when the client
             has read most of what it was sent.
+        """
+
+    def handle_all(self, parts: Sequence[tuple[ClientConnection, list[Request]]]) -> Sequence[int]:
+        """Carry out requests of several connections; what it does is what `handle` does, part by part.
+
+        Returns:
+            How many of each part were carried out, as `handle` does.
         """
 
     def connection_closed(self, connection: ClientConnection) -> None:

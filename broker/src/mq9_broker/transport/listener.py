@@ -15,6 +15,7 @@ from mq9_broker.transport.handshakes import Handshakes
 from mq9_broker.transport.interface import Handler
 from mq9_broker.transport.outgoing import SLOW_CONSUMER, Outgoing
 from mq9_broker.transport.parser import DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD, ParserLimits
+from mq9_broker.transport.rounds import Rounds
 from mq9_broker.transport.subscriptions import SubscriptionIndex
 from mq9_broker.transport.tls import SecureChannel, TlsOptions
 from mq9_broker.version import __version__
@@ -118,6 +119,7 @@ class Listener:
         # While input is being carried out, output is collected and written at its end.
         self.is_busy = False
         self.with_output: list[Outgoing] = []
+        self.rounds = Rounds(self)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -148,6 +150,7 @@ class Listener:
             OSError: the address is in use, unknown or not allowed.
         """
         loop = asyncio.get_running_loop()
+        self.rounds.start(loop)
         server = await loop.create_server(self._accept, host, port, backlog=_BACKLOG)
         self._servers.append(server)
         bound = server.sockets[0].getsockname()
