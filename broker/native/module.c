@@ -23,6 +23,8 @@ static PyMethodDef functions[] = {
      "consecutive_ids(body, most) -> (group_name, first, last) or None"},
     {"render_run", (PyCFunction)(void (*)(void))mq9_render_run, METH_FASTCALL,
      "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
+    {"compare_nibbles", (PyCFunction)(void (*)(void))mq9_compare_nibbles, METH_FASTCALL,
+     "compare_nibbles(query, rows, found) -> None"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -38,6 +40,10 @@ PyMODINIT_FUNC PyInit__native(void) {
     Py_INCREF(&mq9_sorted_map_type);
     if (PyModule_AddObject(module, "SortedMap", (PyObject *)&mq9_sorted_map_type) < 0) {
         Py_DECREF(&mq9_sorted_map_type);
+        Py_DECREF(module);
+        return NULL;
+    }
+    if (PyModule_AddObject(module, "HAS_NIBBLES", PyBool_FromLong(mq9_has_nibbles())) < 0) {
         Py_DECREF(module);
         return NULL;
     }

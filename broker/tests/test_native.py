@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -284,3 +285,34 @@ def test_a_map_that_changes_while_it_is_read() -> None:
         stored.discard_range(b"%05d" % (seen + 2), b"%05d" % (seen + 40))
         seen += 1
     assert 0 < seen < 5000
+
+
+def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
+    if native.compare_nibbles is None:
+        return
+    random = np.random.default_rng(2)
+    for blocks, count in ((1, 1), (3, 7), (4, 2), (9, 5), (64, 3)):
+        for low, high in ((-128, 128), (-128, -127), (127, 128)):
+            query = random.integers(low, high, 64 * blocks).astype(np.int8)
+            rows = random.integers(0, 256, (count, blocks, 32)).astype(np.uint8)
+            rows[0] = 255
+            found = np.zeros(count, np.int32)
+            native.compare_nibbles(query.data, rows.data, found.data)
+            halves = np.stack((rows & 15, rows >> 4), 2).reshape(count, -1).astype(np.int32)
+            np.testing.assert_array_equal(found, halves @ query.astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    ("query", "rows", "found"), [(0, 0, 0), (64, 32, 0), (64, 32, 8), (32, 16, 4), (64, 33, 4), (64, 32, 5)]
+)
+def test_halves_of_sizes_that_do_not_go_together_are_refused(query: int, rows: int, found: int) -> None:
+    if native.compare_nibbles is None:
+        return
+    with pytest.raises(ValueError, match="do not go together"):
+        native.compare_nibbles(
+            memoryview(bytes(query)), memoryview(bytes(rows)), memoryview(bytearray(found))
+        )
+    with pytest.raises((BufferError, TypeError)):
+        native.compare_nibbles(memoryview(b""), memoryview(b""), memoryview(b""))
+    with pytest.raises(TypeError):
+        native.compare_nibbles(b"")  # type: ignore[call-arg,arg-type]

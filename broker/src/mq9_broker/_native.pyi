@@ -9,6 +9,9 @@ def consecutive_ids(body: bytes, most: int, /) -> tuple[str, int, int] | None: .
 def render_run(
     run_json: bytes, index: int, count: int, first_id: int, rest: bytes, room: int, /
 ) -> bytes | None: ...
+def compare_nibbles(query: memoryview, rows: memoryview, found: memoryview, /) -> None: ...
+
+HAS_NIBBLES: bool
 
 class SortedMap:
     def __len__(self) -> int: ...

@@ -37,6 +37,13 @@ Takes the run's JSON, the position of the first message in it, how many, the fir
 each payload, and how long the text must not become; gives None if it would.
 """
 
+compare_nibbles: Callable[[memoryview, memoryview, memoryview], None] | None = None
+"""Multiplies a vector with many that have four bits a number; None = Python has to do without.
+
+Takes the vector (eight bits a number, a multiple of 64 numbers), the rows (of each 64 numbers the first 32
+are the lower halves of 32 bytes), and where the 32-bit sum of each row is written. Other threads go on.
+"""
+
 IS_COMPILED: bool
 """Whether there are any."""
 
@@ -52,3 +59,5 @@ else:
     take_requests = _native.take_requests
     consecutive_ids = _native.consecutive_ids
     render_run = _native.render_run
+    if _native.HAS_NIBBLES:
+        compare_nibbles = _native.compare_nibbles

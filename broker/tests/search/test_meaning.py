@@ -1,5 +1,6 @@
 """Search by meaning, with the embedders that come in wheels."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mq9_broker.search import vectors
+from mq9_broker import native
+from mq9_broker.search import meaning, vectors
 from mq9_broker.search.chinese import gloss, pinyin, words
 from mq9_broker.search.embedders import FastEmbedder, MultilingualEmbedder
+from mq9_broker.search.interface import Hit, Query
+from mq9_broker.search.meaning import Comparison, candidates
 from mq9_broker.search.settings import SearchSettings
 from mq9_broker.search.vectors import Column, pack
 
@@ -229,3 +235,126 @@ def test_many_vectors_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(vectors, "_LEAST_FOR_TWO", 10)
     np.testing.assert_array_equal(column.compare(query, 1_001), alone)
     np.testing.assert_array_equal(column.compare(query, 500), alone[:500])
+
+
+def compare_nibbles(query: memoryview, rows: memoryview, found: memoryview) -> None:
+    """What the compiled code does; with it the estimates are tested where there is none."""
+    numbers = np.frombuffer(query, np.int8).astype(np.int32)
+    blocks = np.frombuffer(rows, np.uint8).reshape(-1, len(numbers) // 64, 32)
+    halves = np.stack((blocks & 15, blocks >> 4), 2).reshape(-1, len(numbers))
+    np.frombuffer(found, np.int32)[:] = halves @ numbers
+
+
+@pytest.fixture(params=["here", "in Python"])
+def estimating(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Estimates are made, of few agents too."""
+    monkeypatch.setattr(meaning, "LEAST_ESTIMATED", 1)
+    if request.param == "in Python" or native.compare_nibbles is None:
+        monkeypatch.setattr(native, "compare_nibbles", compare_nibbles)
+
+
+@functools.cache
+def many_agents(has_better: bool) -> Registry:
+    found = Registry(SearchSettings())
+    texts = list(AGENTS.values())
+    for number in range(1_500):
+        found.put(f"n{number}", description=f"{texts[number % 6]} word{number // 30 % 9}")
+    if has_better:
+        found.search.embed_all()
+    for number in range(0, 300, 3):
+        found.remove(f"n{number}")
+    return found
+
+
+def column_of(random: np.random.Generator, rows: int, dimensions: int, lacking: float = 0.0) -> Column:
+    column = Column("random")
+    places = np.flatnonzero(random.random(rows) >= lacking).tolist()
+    some = random.normal(size=(len(places), dimensions)).astype(np.float32)
+    # Several agents with the same text are frequent.
+    some[: len(places) // 4] = some[:1]
+    column.put_all(places, pack(some / np.linalg.norm(some, axis=1, keepdims=True)))
+    return column
+
+
+@pytest.mark.usefixtures("estimating")
+@pytest.mark.parametrize("dimensions", [1, 63, 64, 65, 256, 1536])
+def test_estimates_are_within_their_bounds(dimensions: int) -> None:
+    random = np.random.default_rng(dimensions)
+    column = column_of(random, 500, dimensions, lacking=0.1)
+    column.remove(3)
+    query = random.normal(size=dimensions).astype(np.float32)
+    query /= np.linalg.norm(query)
+    estimates = column.estimate(query, 600)
+    assert estimates is not None
+    exact = column.compare(query, 600)
+    assert (np.abs(estimates.cosines - exact) <= estimates.bounds + 1e-5).all()
+    assert not estimates.cosines[500:].any()
+    assert not estimates.bounds[[3, *range(500, 600)]].any()
+    some = random.permutation(600)[:77]
+    np.testing.assert_array_equal(column.compare_some(query, some), exact[some])
+    # A question of another embedder compares with nothing.
+    other = column.estimate(np.ones(dimensions + 1, np.float32), 600)
+    assert other is not None
+    assert not other.cosines.any()
+
+
+@pytest.mark.usefixtures("estimating")
+@pytest.mark.parametrize("is_alive", [0.5, 1.0])
+@pytest.mark.parametrize("lacking", [0.0, 0.3, 1.0])
+def test_the_best_by_estimates_are_the_best_of_all(
+    is_alive: float, lacking: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 4_000
+    random = np.random.default_rng(5)
+    alive = random.random(size) < is_alive
+    query = random.normal(size=(2, 256)).astype(np.float32)
+    fast, question = column_of(random, size, 256), query[0] / np.linalg.norm(query[0])
+    better = column_of(random, size, 256, lacking), query[1] / np.linalg.norm(query[1])
+    words = np.where(random.random(size) < 0.02, random.random(size), 0).astype(np.float32)
+    comparison = Comparison(
+        (fast, question), fast.estimate(question, size), better, better[0].missing(size, 10**6), words, 0.5
+    )
+    scores = comparison.scores()
+    ranked = np.sort(scores[alive])[::-1]
+    counts = []
+    monkeypatch.setattr(meaning, "_LARGE_PART", 4)
+    for most in (None, *ranked[[0, 5, 20, 200, 3 * len(ranked) // 4]], ranked[-1]):
+        rows, found = candidates(comparison, None if alive.all() else alive, 10, most)
+        np.testing.assert_array_equal(found, scores[rows])
+        assert len(set(rows)) == len(rows)
+        assert alive[rows].all()
+        wanted = ranked if most is None else ranked[ranked <= most]
+        last = wanted[min(int((wanted == most).sum()) + 9, len(wanted) - 1)]
+        expected = np.flatnonzero(alive & (scores >= last) & (most is None or scores <= most))
+        assert set(expected) <= set(rows)
+        counts.append(len(rows))
+    # Few are compared exactly at the beginning, all at the end.
+    assert counts[0] < 1_000
+    assert counts[-1] == alive.sum()
+
+
+@pytest.mark.usefixtures("estimating")
+@settings(max_examples=8, deadline=None)
+@given(st.integers(3, 40), st.booleans(), st.sampled_from(["word7 of many", "tells the weather", "天气"]))
+def test_pages_with_estimates_are_the_pages_without(limit: int, has_better: bool, text: str) -> None:
+    registry = many_agents(has_better)
+
+    def pages() -> list[Hit]:
+        found: list[Hit] = []
+        page = registry.found(text, limit, by_meaning=True)
+        while page.hits and len(found) < 40:
+            found += page.hits
+            last = page.hits[-1]
+            page = registry.found(
+                text, limit, by_meaning=True, after=(last.name, last.score), rarities=page.rarities
+            )
+        return found
+
+    least, meaning.LEAST_ESTIMATED = meaning.LEAST_ESTIMATED, 10**9
+    try:
+        expected = pages()
+    finally:
+        meaning.LEAST_ESTIMATED = least
+    assert pages() == expected
+    skipped = registry.search.index.search(Query(text, True, limit, skip=7)).hits
+    assert skipped[: len(expected) - 7] == expected[7 : 7 + limit]

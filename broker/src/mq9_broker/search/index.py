@@ -1,23 +1,26 @@
 """The search index: what is registered, by words and by meaning.
 
-The score of `semantic` is one sum: the cosine with the multilingual vector, that with the fast one, and how
-well the words match, each with a fixed weight. Nothing in it depends on other agents but how rare the words
-are, and that is frozen in a cursor: an agent that stays keeps its score from page to page.
+Nothing in a score depends on other agents but how rare the words are, and that is frozen in a cursor: an
+agent that stays keeps its score from page to page.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mq9_broker.search import meaning
 from mq9_broker.search.chinese import gloss, has_chinese, pinyin
 from mq9_broker.search.chinese import words as split_words
 from mq9_broker.search.embedders import (
     EmbedderError,
+    FastEmbedder,
     MultilingualEmbedder,
     Vectors,
     normalized,
@@ -37,10 +40,6 @@ _log = logging.getLogger(__name__)
 FAST_WEIGHT = 0.5
 # And that of how well the words match, chosen in the same way. Between 0.1 and 0.5 little changes.
 WORDS_WEIGHT = 0.3
-# What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
-# yet.
-_EXPECTED_AT_0: Final = 0.04
-_EXPECTED_SLOPE: Final = 0.4
 # The part of a Chinese question's vector that its English gloss is.
 _GLOSS: Final = 0.5
 # An unfinished last word counts less than a whole one.
@@ -69,11 +68,11 @@ class SearchIndex(IndexedAgents):
         """
         if self._keywords.collected:
             self._seal()
-        scores, rarities = self._by_words(query)
-        if query.by_meaning:
-            candidates, scores = self._by_meaning(query, scores, vectors, rarities[1])
+        if query.by_meaning and self._fast is not None:
+            candidates, scores, rarities = self._by_meaning(query, self._fast, vectors)
         else:
-            candidates = np.flatnonzero(scores > 0)
+            scores, rarities = self._by_words(query)
+            candidates = np.flatnonzero(self._alive[: len(scores)] if query.by_meaning else scores > 0)
             scores = scores[candidates]
         return Found(self._best(query, scores, candidates), rarities)
 
@@ -144,55 +143,60 @@ class SearchIndex(IndexedAgents):
         return int(np.count_nonzero(self._alive[: len(scores)] & (scores > 0))) if scores is not None else 0
 
     def _by_meaning(
-        self, query: Query, words: Scores, vectors: Sequence[Vectors] | None, age: int
-    ) -> tuple[Rows, Scores]:
-        """The rows that may be wanted, and their scores."""
-        size = len(words)
-        alive = np.flatnonzero(self._alive[:size])
-        if self._fast is None:
-            return alive, words[alive]
+        self, query: Query, fast: FastEmbedder, vectors: Sequence[Vectors] | None
+    ) -> tuple[Rows, Scores, list[int]]:
+        """The rows that may be wanted, their scores, and the numbers for the next page."""
         self.embed_soon()
         texts = self.texts_of(query)
-        scores = self._fast_column.compare(self._fast.embed(texts[-1:])[0], size)
-        column, better = self._better(texts, vectors, age)
-        expected = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * scores
-        scores *= np.float32(FAST_WEIGHT)
-        if column is None or better is None:
-            scores += expected
-        else:
-            cosines = column.compare(better, size)
+        known = query.rarities
+        age = known[1] if known is not None and len(known) > 1 else self._column.age
+        # The question is embedded on another processor, if that has nothing to do.
+        embedding = _other_thread().submit(self._better, texts, vectors, age)
+        try:
+            words, rarities = self._by_words(query)
+            words *= np.float32(WORDS_WEIGHT)
+            size = len(words)
+            question = fast.embed(texts[-1:])[0]
+            is_large = size >= meaning.LEAST_ESTIMATED
+            first = self._fast_column.estimate(question, size) if is_large else None
+        finally:
+            better = embedding.result()
+        missing = None
+        if better is not None:
+            column = better[0]
             missing = column.missing(size, age if column is self._column else column.age)
-            if missing is not None:
-                np.copyto(cosines, expected, where=missing)
-            scores += cosines
-        scores += np.float32(WORDS_WEIGHT) * words
-        return alive, scores if len(alive) == size else scores[alive]
+        comparison = meaning.Comparison(
+            (self._fast_column, question), first, better, missing, words, FAST_WEIGHT
+        )
+        alive = self._alive[:size] if len(self._rows) < size else None
+        most = query.after[1] if query.after is not None else None
+        return *meaning.candidates(comparison, alive, query.skip + query.limit, most), rarities
 
     def _better(
         self, texts: list[str], vectors: Sequence[Vectors] | None, age: int
-    ) -> tuple[Column | None, Vectors | None]:
+    ) -> tuple[Column, Vectors] | None:
         """The better vectors, of whichever embedder has more of them, and the question's."""
         if self._embedder is None:
-            return None, None
+            return None
         if self._older is not None and self._older.count > self._column.count:
             if self._older_embedder is None:
                 self._older_embedder = MultilingualEmbedder()
             return self._older, _mixed(list(self._older_embedder.embed(texts)))
         if not self._column.count or not age:
-            return None, None
+            return None
         if vectors is None:
             if not self._embedder.is_ready:
-                return None, None
+                return None
             try:
                 vectors = list(self._embedder.embed(texts))
             except EmbedderError as error:
                 _log.warning("a query is answered by the fast vectors: %s", error)
-                return None, None
+                return None
         if not vectors:
-            return None, None
+            return None
         if len(vectors[0]) != self._column.dimensions:
             self._doubt()
-            return None, None
+            return None
         return self._column, _mixed(vectors)
 
     def _best(self, query: Query, found: Scores, candidates: Rows) -> list[Hit]:
@@ -213,6 +217,11 @@ class SearchIndex(IndexedAgents):
         hits = [Hit(names[row], float(score)) for row, score in zip(candidates, found, strict=True)]
         hits.sort(key=lambda hit: (-hit.score, hit.name.encode()))
         return hits[query.skip : wanted]
+
+
+@functools.cache
+def _other_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "embed")
 
 
 def _mixed(vectors: Sequence[Vectors]) -> Vectors:

@@ -1,0 +1,164 @@
+"""Scores by meaning: which of many agents can be among the best, and the exact scores of those.
+
+The score is one sum: the cosine with the multilingual vector, that with the fast one, and how well the words
+match, each with a fixed weight. With estimates of the cosines and bounds of their errors most agents are
+known not to be wanted; the others are compared exactly, so what is found is what comparing all of them finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mq9_broker.search.embedders import Vectors
+from mq9_broker.search.segments import Scores
+from mq9_broker.search.vectors import Column, Estimates
+
+# What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
+# yet.
+_EXPECTED_AT_0: Final = 0.04
+_EXPECTED_SLOPE: Final = 0.4
+# Fewer agents are compared exactly at once.
+LEAST_ESTIMATED = 8_192
+# Agents that are compared exactly to learn which score is enough, for each that is wanted and at least.
+_TRIED: Final = 4
+_LEAST_TRIED: Final = 100
+# Of so large a part of all agents the exact comparison is not worth an estimate.
+_LARGE_PART: Final = 8
+# More than the rounding of a score.
+_ROUNDING: Final = 1e-4
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A question by meaning, and what it is compared with.
+
+    Attributes:
+        fast: The fast vectors, and the question's.
+        first: About the cosines with the fast vectors; None: it is not known.
+        better: The better vectors, and the question's; None: there are none.
+        missing: Which rows have no better vector; None: all have one.
+        words: How well the words of each row match, with its weight.
+        fast_weight: The weight of the cosine with the fast vector.
+    """
+
+    fast: tuple[Column, Vectors]
+    first: Estimates | None
+    better: tuple[Column, Vectors] | None
+    missing: NDArray[np.bool_] | None
+    words: Scores
+    fast_weight: float
+
+    def scores(self) -> Scores:
+        """Return the scores of all rows."""
+        size = len(self.words)
+        column, question = self.fast
+        cosines = column.compare(question, size)
+        better = None if self.better is None else self.better[0].compare(self.better[1], size)
+        return self._sum(cosines, better, self.missing, self.words)
+
+    def scores_of(self, rows: Rows) -> Scores:
+        """Return the scores of some rows."""
+        column, question = self.fast
+        cosines = column.compare_some(question, rows)
+        better = None if self.better is None else self.better[0].compare_some(self.better[1], rows)
+        missing = None if self.missing is None else self.missing[rows]
+        return self._sum(cosines, better, missing, self.words[rows])
+
+    def _sum(
+        self, cosines: Vectors, better: Vectors | None, missing: NDArray[np.bool_] | None, words: Scores
+    ) -> Scores:
+        found: Scores = cosines * np.float32(self.fast_weight)
+        if better is None:
+            found += _expected(cosines)
+        else:
+            if missing is not None:
+                np.copyto(better, _expected(cosines), where=missing)
+            found += better
+        found += words
+        return found
+
+    def estimate(self) -> Estimates | None:
+        """Return about what `scores` does, and how far it may be off; None: it is not known."""
+        fast = self.first
+        if fast is None:
+            return None
+        better = None
+        if self.better is not None:
+            column, question = self.better
+            better = column.estimate(question, len(self.words))
+            if better is None:
+                return None
+        cosines = None if better is None else better.cosines
+        found = self._sum(fast.cosines, cosines, self.missing, self.words)
+        bounds = fast.bounds * np.float32(self.fast_weight)
+        if better is None:
+            bounds += fast.bounds * np.float32(_EXPECTED_SLOPE)
+        else:
+            if self.missing is not None:
+                np.copyto(better.bounds, fast.bounds * np.float32(_EXPECTED_SLOPE), where=self.missing)
+            bounds += better.bounds
+        bounds += np.float32(_ROUNDING)
+        return Estimates(found, bounds)
+
+
+def _expected(cosines: Vectors) -> Vectors:
+    found: Vectors = np.float32(_EXPECTED_AT_0) + np.float32(_EXPECTED_SLOPE) * cosines
+    return found
+
+
+def candidates(
+    comparison: Comparison, alive: NDArray[np.bool_] | None, wanted: int, most: float | None
+) -> tuple[Rows, Scores]:
+    """Return rows and their scores, the best `wanted` ones of those with a score below `most` among them.
+
+    Rows that are as good as the last of these, or as `most`, are among them too.
+
+    Args:
+        comparison: What is compared.
+        alive: Whether each row is an agent's; None: all are.
+        wanted: How many rows are wanted.
+        most: A score; None: from the best one on.
+    """
+    rows = _promising(comparison, alive, wanted, most)
+    if rows is not None:
+        return rows, comparison.scores_of(rows)
+    found = comparison.scores()
+    if alive is None:
+        return np.arange(len(found)), found
+    rows = np.flatnonzero(alive)
+    return rows, found[rows]
+
+
+def _promising(
+    comparison: Comparison, alive: NDArray[np.bool_] | None, wanted: int, most: float | None
+) -> Rows | None:
+    """Rows that can be wanted; None if they are too many, or not known."""
+    size = len(comparison.words)
+    tried = max(_TRIED * wanted, _LEAST_TRIED)
+    if tried > size // _LARGE_PART:
+        return None
+    estimates = comparison.estimate()
+    if estimates is None:
+        return None
+    about, bounds = estimates
+    if alive is not None:
+        about[~alive] = -np.inf
+    least = about - bounds
+    # Rows that certainly come after `most`, the best of them by estimate: what they have is enough.
+    below = about if most is None else np.where(about + bounds < np.float32(most), about, -np.inf)
+    best = np.argpartition(below, size - tried)[size - tried :]
+    best = best[below[best] > -np.inf]
+    if len(best) < wanted:
+        return None
+    enough = np.partition(comparison.scores_of(best), len(best) - wanted)[len(best) - wanted]
+    possible = about + bounds >= enough
+    if most is not None:
+        possible &= least <= np.float32(most)
+    rows = np.flatnonzero(possible)
+    return rows if len(rows) <= size // _LARGE_PART else None
