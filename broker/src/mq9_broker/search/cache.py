@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 # Changes when words, fields or texts of vectors are made in another way.
 FORMAT: Final = 2
+_SNAPSHOT: Final = "index.npz"
 _WRITES_TOGETHER: Final = 1_000
 # Digests of one question to the database.
 _ASKED_TOGETHER: Final = 250
@@ -66,6 +67,11 @@ class Cache:
     def keeps(self) -> bool:
         """Whether anything is kept."""
         return self._database is not None
+
+    @property
+    def snapshot_file(self) -> Path | None:
+        """Where the whole index is kept, if anything is."""
+        return self._file.with_name(_SNAPSHOT) if self._file is not None and self.keeps else None
 
     def entries(self, digests: Sequence[bytes]) -> dict[bytes, Entry]:
         """Return what is known of some bodies."""

@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from mq9_broker.search.cache import Cache, Entry
+from mq9_broker.search.cache import FORMAT, Cache, Entry
 from mq9_broker.search.cards import Card, read_card
 from mq9_broker.search.chinese import gloss, has_chinese
 from mq9_broker.search.embedders import (
@@ -24,6 +25,7 @@ from mq9_broker.search.embedders import (
 )
 from mq9_broker.search.keywords import Impacts, KeywordIndex, Merge
 from mq9_broker.search.segments import Segment
+from mq9_broker.search.snapshot import Snapshot, read
 from mq9_broker.search.vectors import Column, Packed, dimensions_of, pack
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ _PROBE: Final = b""
 
 _FIRST_ROWS: Final = 1024
 _LEAST_GARBAGE: Final = 1024
+# Changes after which the snapshot is made again: so many, and so large a part of all agents.
+LEAST_UNSAVED: Final = 256
+_UNSAVED_PART: Final = 10
 
 
 @dataclass(slots=True)
@@ -107,6 +112,13 @@ class IndexedAgents:
         self._waiting_rows = 0
         self._queue: deque[bytes] = deque()
         self.wants_bodies = False
+        # Rows of a snapshot whose agents nobody has put since, and changes that no snapshot has.
+        self._unconfirmed: set[int] = set()
+        self._unsaved = 0
+        file = cache.snapshot_file
+        snapshot = read(file, self._identity) if file is not None else None
+        if snapshot is not None:
+            self._restore(snapshot)
 
     def __len__(self) -> int:
         """The number of agents."""
@@ -152,6 +164,57 @@ class IndexedAgents:
         """Whether queries are compared with vectors of the embedder, not with those of the one before it."""
         return self._column.count > 0 and (self._older is None or self._older.count <= self._column.count)
 
+    # The whole of it.
+
+    @property
+    def _identity(self) -> str:
+        return f"{FORMAT} {self._fast_column.identity} {self._column.identity}"
+
+    @property
+    def snapshot_file(self) -> Path | None:
+        """Where a snapshot belongs; None: none is wanted."""
+        return self._cache.snapshot_file
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether much has changed since the last one, and nothing is about to."""
+        return (
+            self._unsaved > max(LEAST_UNSAVED, len(self._rows) // _UNSAVED_PART)
+            and self._older is None
+            and not self._soon
+            and self.snapshot_file is not None
+        )
+
+    def snapshot(self) -> Snapshot:
+        """Return all there is of agents that have a fast vector."""
+        self.embed_soon()
+        self._seal()
+        self._unsaved = 0
+        return Snapshot(
+            self._identity,
+            self._names.copy(),
+            self._digests.copy(),
+            self._texts.copy(),
+            *self._keywords.parts(),
+            self._fast_column.parts(),
+            self._column.parts(),
+        )
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self._names = snapshot.names
+        self._rows = {name: row for row, name in enumerate(snapshot.names) if name}
+        self._digests, self._texts = snapshot.digests, snapshot.texts
+        self._alive = np.zeros(max(len(self._names), _FIRST_ROWS), np.bool_)
+        self._alive[list(self._rows.values())] = True
+        self._garbage = np.flatnonzero(~self._alive[: len(self._names)]).tolist()
+        for row in self._garbage:
+            self._digests[row] = self._texts[row] = b""
+        self._keywords.restore(snapshot.words, snapshot.segments)
+        self._fast_column.restore(snapshot.fast)
+        self._column.restore(snapshot.better)
+        self._row_of = {self._texts[row]: row for row in snapshot.better.rows.tolist()}
+        self._unconfirmed = set(self._rows.values())
+
     # Changes.
 
     def put(self, name: str, body: bytes) -> None:
@@ -160,7 +223,9 @@ class IndexedAgents:
 
     def put_all(self, agents: Sequence[tuple[str, bytes]]) -> None:
         """Index some agents, or replace them; one that cannot be read is left out, and logged."""
-        digests = [hashlib.blake2b(body, digest_size=16).digest() for _, body in agents]
+        agents, digests = self._changed(agents)
+        if not agents:
+            return
         entries = self._cache.entries(digests)
         cards: dict[bytes, Card] = {}
         texts = {digest: entry.text for digest, entry in entries.items()}
@@ -180,7 +245,10 @@ class IndexedAgents:
         known: list[dict[int, Packed]] = [{} for _ in columns]
         for (name, body), digest in zip(agents, digests, strict=True):
             row = self._rows.get(name)
-            if row is None or self._digests[row] != digest:
+            if row is not None and self._digests[row] == digest:
+                self._unconfirmed.discard(row)
+            else:
+                self._unsaved += 1
                 self.remove(name)
                 if digest not in texts:
                     continue
@@ -204,6 +272,26 @@ class IndexedAgents:
                 self._row_of[self._texts[row]] = row
         if self._keywords.is_full:
             self._seal()
+
+    def _changed(self, agents: Sequence[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], list[bytes]]:
+        """Those of some agents about which something is new, and the digests of their bodies."""
+        changed: dict[str, list[tuple[bytes, bytes]]] = {}
+        for name, body in agents:
+            digest = hashlib.blake2b(body, digest_size=16).digest()
+            row = self._rows.get(name)
+            if (
+                row is not None
+                and self._digests[row] == digest
+                and (self._embedder is None or self._column.has(row))
+                and name not in changed
+            ):
+                self._unconfirmed.discard(row)
+            else:
+                changed.setdefault(name, []).append((body, digest))
+        return (
+            [(name, body) for name, some in changed.items() for body, _ in some],
+            [digest for some in changed.values() for _, digest in some],
+        )
 
     def _want_vector(
         self,
@@ -237,6 +325,8 @@ class IndexedAgents:
         if row is None:
             return
         texts = self._texts[row]
+        self._unsaved += 1
+        self._unconfirmed.discard(row)
         self._alive[row] = False
         self._names[row] = ""
         self._digests[row] = self._texts[row] = b""
@@ -255,7 +345,9 @@ class IndexedAgents:
                 column.remove(row)
 
     def filled(self) -> None:
-        """Note that everything that was registered at the start is there now."""
+        """Note that everything that was registered at the start is there now: nothing else is."""
+        for row in list(self._unconfirmed):
+            self.remove(self._names[row])
         self._cache.keep_only(set(self._digests), set(self._texts))
 
     def _new_row(self, name: str, digest: bytes, texts: bytes) -> int:
@@ -335,6 +427,7 @@ class IndexedAgents:
                 rows = list(now.rows)
                 self._waiting_rows -= len(rows)
                 self._column.put_all(rows, [packed] * len(rows))
+                self._unsaved += len(rows)
                 if rows:
                     self._row_of[digest] = rows[0]
                     made.append((digest, packed))

@@ -196,6 +196,15 @@ class KeywordIndex:
             segments[-2:] = [merged((before, last), None)]
             self._dense_of(first=len(segments) - 1)
 
+    def parts(self) -> tuple[list[str], list[Segment]]:
+        """Return all words and segments; everything that was added has been sealed."""
+        return self._vocabulary.all(), self._segments.copy()
+
+    def restore(self, words: list[str], segments: list[Segment]) -> None:
+        """Take what `parts` returned, in an index that has nothing."""
+        self._vocabulary.restore(words)
+        self._segments = segments
+
     # Larger merges.
 
     def begin_merge(self, alive: Alive | None = None) -> Merge:

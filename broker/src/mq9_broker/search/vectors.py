@@ -22,6 +22,8 @@ from mq9_broker.search.embedders import Vectors
 _FIRST_CAPACITY: Final = 1024
 # Bytes of which half is read in another thread: fewer take less than a millisecond or two.
 _LEAST_FOR_TWO: Final = 2**24
+# Rows that are set at once.
+_SET_TOGETHER: Final = 1_024
 
 
 # Numbers whose upper halves stand in so many bytes: those of the first 32, and in the upper four bits those
@@ -66,6 +68,20 @@ class Estimates(NamedTuple):
 
     cosines: Vectors
     bounds: Vectors
+
+
+class ColumnParts(NamedTuple):
+    """The vectors of some rows.
+
+    Attributes:
+        rows: The rows that have one, ascending.
+        scales: Of each of them, what 1 is worth.
+        numbers: And its numbers.
+    """
+
+    rows: NDArray[np.int64]
+    scales: NDArray[np.float32]
+    numbers: NDArray[np.int8]
 
 
 class Column:
@@ -113,20 +129,41 @@ class Column:
         if not rows:
             return
         if not self.dimensions:
-            self._numbers = np.zeros((0, dimensions_of(vectors[0])), np.int8)
-            self._halves = np.zeros((0, _halves_size(self.dimensions)), np.uint8)
+            self._begin(dimensions_of(vectors[0]))
         self._make_room(max(rows) + 1)
         places = np.array(rows)
-        self.count += len(rows) - int(np.count_nonzero(self._has[places]))
-        self._ages[places] = np.arange(self.age + 1, self.age + 1 + len(rows))
-        self.age += len(rows)
         data = np.frombuffer(b"".join(vectors), np.int8).reshape(len(rows), -1)
-        self._scales[places] = data[:, :_SCALE_SIZE].copy().view(np.float32)[:, 0]
-        self._numbers[places] = data[:, _SCALE_SIZE:]
+        self._set(places, data[:, :_SCALE_SIZE].copy().view(np.float32)[:, 0], data[:, _SCALE_SIZE:])
+
+    def _set(self, places: NDArray[np.int64], scales: Vectors, numbers: NDArray[np.int8]) -> None:
+        self.count += len(places) - int(np.count_nonzero(self._has[places]))
+        self._ages[places] = np.arange(self.age + 1, self.age + 1 + len(places))
+        self.age += len(places)
+        self._scales[places] = scales
+        self._numbers[places] = numbers
         self._has[places] = True
         if native.compare_nibbles is not None:
-            self._halves[places], missing = halved(data[:, _SCALE_SIZE:])
-            self._errors[places] = missing * self._scales[places]
+            self._halves[places], missing = halved(numbers)
+            self._errors[places] = missing * scales
+
+    def parts(self) -> ColumnParts:
+        """Return a copy of all there is."""
+        rows = np.flatnonzero(self._has)
+        return ColumnParts(rows, self._scales[rows], self._numbers[rows])
+
+    def restore(self, parts: ColumnParts) -> None:
+        """Set what `parts` returned, in a column that has nothing."""
+        if not len(parts.rows):
+            return
+        self._begin(parts.numbers.shape[1])
+        self._make_room(int(parts.rows[-1]) + 1)
+        for start in range(0, len(parts.rows), _SET_TOGETHER):
+            some = slice(start, start + _SET_TOGETHER)
+            self._set(parts.rows[some], parts.scales[some], parts.numbers[some])
+
+    def _begin(self, dimensions: int) -> None:
+        self._numbers = np.zeros((0, dimensions), np.int8)
+        self._halves = np.zeros((0, _halves_size(dimensions)), np.uint8)
 
     def _make_room(self, rows: int) -> None:
         known = len(self._has)

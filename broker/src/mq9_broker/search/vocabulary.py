@@ -48,6 +48,18 @@ class Vocabulary:
         """The number of different words."""
         return len(self._words)
 
+    def all(self) -> list[str]:
+        """Return all words, in the order of their numbers."""
+        return self._words.copy()
+
+    def restore(self, words: list[str]) -> None:
+        """Take what `all` returned, instead of what is here."""
+        self._words = words
+        self._numbers = _Numbers(words)
+        self._remembered.clear()
+        self._sorted = SortedList()
+        self._sorted_to = 0
+
     def of_text(self, text: str) -> list[int]:
         """Return the words of a document, repeats included; new ones get a number."""
         found: list[int] = []

@@ -50,6 +50,7 @@ from mq9_broker.search.messages import (
 )
 from mq9_broker.search.segments import Segment
 from mq9_broker.search.settings import BUILTIN, SearchSettings
+from mq9_broker.search.snapshot import write
 
 _log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class Worker:
         self._busy_since: float | None = None
         self._loading: threading.Thread | None = None
         self._beside = ThreadPoolExecutor(1)
+        self._saving: Future[None] | None = None
         self._is_over = False
         self._is_filled = False
 
@@ -202,7 +204,7 @@ class Worker:
             return 0.0
         embedder = self._embedder
         must_load = index.has_vectors and embedder is not None and not embedder.is_ready
-        if not index.soon and not index.has_texts and not must_load:
+        if not index.soon and not index.has_texts and not must_load and not self._must_save:
             self._busy_since = None
             return None
         now = time.monotonic()
@@ -216,6 +218,11 @@ class Worker:
             return _LOADING_S
         still = min(self._last_message_at + _STILL_S, self._last_work_at + _WORK_INTERVAL_S)
         return max(self._pause(now, _QUIET_S), still - now, self._paused_until - now)
+
+    @property
+    def _must_save(self) -> bool:
+        is_saving = self._saving is not None and not self._saving.done()
+        return self._is_filled and not is_saving and self.index.wants_snapshot
 
     def _pause(self, now: float, quiet: float) -> float:
         """Seconds until nobody has said anything for so long; but it is not put off for ever."""
@@ -342,9 +349,17 @@ class Worker:
             # Beside the questions, which the fast vectors answer meanwhile.
             self._loading = threading.Thread(target=self._embedder.load, daemon=True)
             self._loading.start()
+        elif not self.index.has_texts:
+            self._save()
         else:
             self._embed(is_still=now - self._last_message_at >= _STILL_S)
         self._tell()
+
+    def _save(self) -> None:
+        """Keep all of the index for the next start."""
+        file = self.index.snapshot_file
+        if file is not None and self._must_save:
+            self._saving = self._beside.submit(write, file, self.index.snapshot())
 
     def _embed(self, is_still: bool) -> None:
         taken, texts = self.index.next_texts(None if is_still or self._is_remote else 1)
