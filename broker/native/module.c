@@ -20,7 +20,7 @@ static PyMethodDef functions[] = {
     {"take_requests", (PyCFunction)(void (*)(void))mq9_take_requests, METH_FASTCALL,
      "take_requests(data, prefix, max_payload, max_control_line) -> (requests, position)"},
     {"consecutive_ids", (PyCFunction)(void (*)(void))mq9_consecutive_ids, METH_FASTCALL,
-     "consecutive_ids(body, most) -> (group_name, first, last) or None"},
+     "consecutive_ids(body, most) -> (group_name, first, last) or None; last is -1 for msg_id"},
     {"render_run", (PyCFunction)(void (*)(void))mq9_render_run, METH_FASTCALL,
      "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
     {"compare_nibbles", (PyCFunction)(void (*)(void))mq9_compare_nibbles, METH_FASTCALL,

@@ -171,6 +171,7 @@ PyObject *mq9_consecutive_ids(PyObject *module, PyObject *const *arguments, Py_s
     const char *name = NULL, *name_end = NULL, *key, *key_end;
     long long first = 0;
     Py_ssize_t ids = 0;
+    int is_alone = 0;
     if (!take(&text, '{')) Py_RETURN_NONE;
     do {
         if (!take_string(&text, &key, &key_end) || !take(&text, ':')) Py_RETURN_NONE;
@@ -179,10 +180,15 @@ PyObject *mq9_consecutive_ids(PyObject *module, PyObject *const *arguments, Py_s
         } else if (ids == 0 && is_word(key, key_end, "msg_ids")) {
             ids = take_ids(&text, most, &first);
             if (ids == 0) Py_RETURN_NONE;
+        } else if (ids == 0 && is_word(key, key_end, "msg_id")) {
+            if ((first = take_id(&text)) < 0) Py_RETURN_NONE;
+            skip_blanks(&text);
+            ids = is_alone = 1;
         } else {
             Py_RETURN_NONE;
         }
     } while (take(&text, ','));
     if (!take(&text, '}') || text.at != text.end || name == NULL || ids == 0) Py_RETURN_NONE;
-    return Py_BuildValue("(s#LL)", name, (Py_ssize_t)(name_end - name), first, first + (long long)ids - 1);
+    return Py_BuildValue("(s#LL)", name, (Py_ssize_t)(name_end - name), first,
+                         is_alone ? -1LL : first + (long long)ids - 1);
 }

@@ -153,7 +153,8 @@ def ids_agree(body: bytes) -> bool:
         return False
     group, first, last = found
     if len(group) <= 256 and group:
-        assert ack_in_python(body) == MsgAck(b"a.b", group, None, tuple(range(first, last + 1)))
+        ids = (None, tuple(range(first, last + 1))) if last >= 0 else (first, ())
+        assert ack_in_python(body) == MsgAck(b"a.b", group, *ids)
     return True
 
 
@@ -167,6 +168,8 @@ def test_consecutive_ids_are_seen(first: int, count: int) -> None:
         assert ids_agree(body.encode()) is native.IS_COMPILED
         turned = json.dumps({"msg_ids": list(range(first, first + count)), "group_name": "g"}, indent=indent)
         assert ids_agree(turned.encode()) is native.IS_COMPILED
+        alone = json.dumps({"group_name": "g h", "msg_id": first}, indent=indent)
+        assert ids_agree(alone.encode()) is native.IS_COMPILED
 
 
 @pytest.mark.parametrize(
@@ -192,6 +195,15 @@ def test_consecutive_ids_are_seen(first: int, count: int) -> None:
         b'{"group_name":"g","group_name":"h","msg_ids":[1]}',
         b'{"group_name":"g","msg_ids":[1],"mail_address":"x"}',
         b'{"group_name":"g\\u0041","msg_ids":[1]}',
+        b'{"group_name":"g","msg_id":null}',
+        b'{"group_name":"g","msg_id":-1}',
+        b'{"group_name":"g","msg_id":01}',
+        b'{"group_name":"g","msg_id":1.5}',
+        b'{"group_name":"g","msg_id":"1"}',
+        b'{"group_name":"g","msg_id":1,"msg_ids":[1]}',
+        b'{"group_name":"g","msg_ids":[1],"msg_id":1}',
+        b'{"group_name":"g","msg_id":1,"msg_id":1}',
+        b'{"group_name":"g","msg_id":1',
         b'{"group_name":"g\xc3\xa4","msg_ids":[1]}',
         b'{"group_name":"g","msg_ids":[1]}\x00',
         b'{"group_name":"g","msg_ids":[' + b",".join(b"%d" % i for i in range(MAX_MSG_IDS + 1)) + b"]}",

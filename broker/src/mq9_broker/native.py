@@ -24,10 +24,10 @@ gives them and the position where they end.
 """
 
 consecutive_ids: Callable[[bytes, int], tuple[str, int, int] | None] | None = None
-"""Reads the body of an ACK that names consecutive ids; None = only Python can.
+"""Reads the body of an ACK that names consecutive ids, or msg_id; None = only Python can.
 
-Takes the body and how many ids there may be; gives group_name, the first id and the last, or None where it
-is not plainly such a body: then it may be right or wrong.
+Takes the body and how many ids there may be; gives group_name, the first id and the last, or for msg_id that
+and -1. None where it is not plainly such a body: then it may be right or wrong.
 """
 
 render_run: Callable[[bytes, int, int, int, bytes, int], bytes | None] | None = None

@@ -228,6 +228,11 @@ class Engine:
         self._state.now = max(time_ms, self._state.time)
         return fetching.fetch_read(self._state, command)
 
+    def look(self, time_ms: int, command: MsgFetch) -> FetchRead | None:
+        """`read_fetch` where `fetch_is_write` is false; None where it is true, and nothing was done."""
+        self._state.now = max(time_ms, self._state.time)
+        return fetching.look(self._state, command)
+
     def mailbox_facts(self, after: bytes, limit: int) -> list[MailboxFacts]:
         """Facts of the mailboxes with the next addresses behind ``after``, for those who keep watch.
 

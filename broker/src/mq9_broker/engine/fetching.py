@@ -199,16 +199,25 @@ def _report_read(state: "State", command: MsgFetch, done: FetchRead) -> bytes:
 
 def fetch_read(state: "State", command: MsgFetch) -> FetchRead:
     """Carries out a FETCH that is none of `is_write`."""
+    found = look(state, command)
+    if found is None:
+        raise LookupError("a FETCH that leases, resets or creates its group is a write")
+    return found
+
+
+def look(state: "State", command: MsgFetch) -> FetchRead | None:
+    """Carries out a FETCH unless it is a write, None = it is."""
     mailbox = state.mailbox(command.address)
     if mailbox is None:
         return FetchRead(errors.mailbox_not_found(command.address.decode()), (), 0, 0)
-    batch = _Batch(command.num_msgs, state.limits.max_reply, False)
     if command.group_name:
         group = find_group(state, mailbox, command.group_name)
-        if group is None:
-            raise LookupError("a FETCH that creates its group is a write")
+        if group is None or command.lease_ms or command.force_deliver:
+            return None
+        batch = _Batch(command.num_msgs, state.limits.max_reply, False)
         _look(state, mailbox, group, batch)
     else:
+        batch = _Batch(command.num_msgs, state.limits.max_reply, False)
         start, from_time = _start_of(state, mailbox, command)
         if not from_time:
             for lane in (0, 1, 2):
@@ -300,8 +309,9 @@ def _look(state: "State", mailbox: "Mailbox", group: Group, batch: _Batch) -> No
     for lane in (0, 1, 2):
         if batch.room and group.redeliveries[lane]:
             _look_at_redeliveries(state, mailbox, group, lane, batch)
-        if batch.room and started:
-            _take_fresh(state, mailbox, group, lane, max(start, group.cursors[lane]), batch)
+        cursor = group.cursors[lane]
+        if batch.room and started and cursor <= mailbox.last_ids[lane]:
+            _take_fresh(state, mailbox, group, lane, max(start, cursor), batch)
 
 
 def _look_at_redeliveries(state: "State", mailbox: "Mailbox", group: Group, lane: int, batch: _Batch) -> None:

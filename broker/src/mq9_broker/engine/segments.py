@@ -40,7 +40,7 @@ KEY_FIELD: Final = 3
 TAGS_FIELD: Final = 4
 EXPIRY_FIELD: Final = 5
 
-SEGMENT_MESSAGES: Final = 128
+SEGMENT_MESSAGES: Final = 256
 SEGMENT_BYTES: Final = 65_536
 # Few, on purpose: reading a segment from the store costs less than touching one that has left the processor's
 # caches, and every segment that is dropped has to be touched once more.

@@ -68,13 +68,19 @@ class Alone(Waking):
         # Who began to wait before is served first.
         if reply_to is None or fetch.address in self._waiting.mailboxes:
             return False
-        replies: list[tuple[bytes, bytes]] = []
         try:
-            if self._engine.fetch_is_write(fetch):
-                return False
-            self._fetch_unchanging(Waiter(connection, reply_to, fetch), now_ms, replies)
+            found = self._engine.look(now_ms, fetch)
         except Exception:
             return False
+        if found is None:
+            return False
+        if found.msg_ids or not found.incarnation:
+            if found.msg_ids and fetch.group_name:
+                self._batches.delivered(fetch.address, fetch.group_name, found.msg_ids)
+            self._send(connection, [(reply_to, found.reply)])
+            return True
+        replies: list[tuple[bytes, bytes]] = []
+        self._wait(Waiter(connection, reply_to, fetch), found.reply, found.next_msg_id, replies)
         if replies:
             self._send(connection, replies)
         return True
@@ -170,7 +176,10 @@ class Alone(Waking):
         if native.consecutive_ids is not None:
             found = native.consecutive_ids(request[3], limits.MAX_MSG_IDS)
             if found is not None and found[0] in self._known_groups:
-                return AckRun(route.address, *found)
+                group, first, last = found
+                if last < 0:
+                    return MsgAck(route.address, group, first)
+                return AckRun(route.address, group, first, last)
         command = self._decode(request, route)
         assert isinstance(command, MsgAck)
         if len(self._known_groups) >= _KNOWN_GROUPS:
