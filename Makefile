@@ -1,7 +1,8 @@
 # mq9: one definition in spec/, everything else follows from it. `make help` lists the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3
+# The system's Python if it will do, with its headers: distributions build it for speed, version managers mostly not.
+PYTHON ?= $(shell for python in /usr/bin/python3 python3; do $$python tools/will_do.py 2>/dev/null && echo $$python && break; done || echo python3)
 UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
 # Programs start faster from compiled files; they stay beside the sources, ignored by git.
