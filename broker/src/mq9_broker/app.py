@@ -23,6 +23,7 @@ from mq9_broker.observe.admin import Admin, AdminOptions
 from mq9_broker.observe.census import CensusTaker
 from mq9_broker.observe.meter import Histogram
 from mq9_broker.observe.metrics import Sources
+from mq9_broker.observe.request_log import RequestLog
 from mq9_broker.search.metrics import search_metrics
 from mq9_broker.search.process import SearchProcess
 from mq9_broker.shell.discovery import RegisteredAgents
@@ -107,8 +108,10 @@ class App:
             self.search,
         )
         self._passwords = PasswordChecker()
+        handler = self._shell if self._tracing is None else self._tracing.traced(self._shell)
+        self._requests = RequestLog(handler, show_addresses=config.show_addresses)
         self._listener = Listener(
-            self._shell if self._tracing is None else self._tracing.traced(self._shell),
+            self._requests if self._requests.is_wanted() else handler,
             ListenerOptions(
                 server_name=config.server_name,
                 max_payload=config.max_payload,
@@ -181,6 +184,8 @@ class App:
         tls = _tls_options(config)
         self._listener.reload(self._authenticator(config), tls)
         logs.configure(config.log_level, config.log_format)
+        if self._requests.is_wanted():
+            self._listener.handler = self._requests
 
     async def stop(self) -> None:
         """Let clients finish, for `shutdown_grace` seconds at most, and end."""

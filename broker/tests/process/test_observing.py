@@ -12,7 +12,7 @@ import nats
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .support import Broker, request, run
+from .support import Broker, connect, request, run
 
 
 def get(url: str, token: str = "") -> tuple[int, str]:
@@ -130,6 +130,39 @@ def test_logs_as_json_lines() -> None:
     assert {"time", "level", "logger", "message"} <= lines[0].keys()
     assert lines[0]["level"] == "info" and lines[0]["time"].endswith("Z")
     assert lines[-1]["message"] == "stopped"
+
+
+async def _ask(broker: Broker, subject: str, body: object = None) -> None:
+    client = await connect(broker)
+    assert (await request(client, subject, body))["error"] == ""
+    await client.close()
+
+
+def test_a_line_for_each_request_with_its_id(tmp_path: Path) -> None:
+    file = tmp_path / "broker.yaml"
+    file.write_text("log_level: info,requests=debug\nlog_format: json\n")
+    with Broker("--config", str(file)) as broker:
+        asyncio.run(_ask(broker, "MAILBOX.CREATE", {"name": "a.secret"}))
+        broker.signal(signal.SIGTERM)
+        _, _, err = broker.wait()
+    (line,) = [line for line in map(json.loads, err.splitlines()) if line["logger"] == "mq9_broker.requests"]
+    assert line["level"] == "debug" and line["operation"] == "mailbox.create" and line["result"] == "ok"
+    assert line["message"].startswith(f"request {line['request_id']}: mailbox.create, ")
+    assert "secret" not in err
+
+
+def test_sighup_may_ask_for_a_line_for_each_request(tmp_path: Path) -> None:
+    file = tmp_path / "broker.yaml"
+    file.write_text("log_level: info\n")
+    with Broker("--config", str(file)) as broker:
+        asyncio.run(_ask(broker, "MAILBOX.CREATE", {"name": "a"}))
+        file.write_text("log_level: info,requests=debug\n")
+        broker.signal(signal.SIGHUP)
+        time.sleep(1)
+        asyncio.run(_ask(broker, "MAILBOX.INFO.a"))
+        broker.signal(signal.SIGTERM)
+        _, _, err = broker.wait()
+    assert "mailbox.info" in err and "mailbox.create" not in err
 
 
 @pytest.mark.parametrize("levels", ["loud", "info,=debug", "transport=", "a b=info"])
