@@ -24,7 +24,7 @@ static PyMethodDef functions[] = {
     {"render_run", (PyCFunction)(void (*)(void))mq9_render_run, METH_FASTCALL,
      "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
     {"compare_nibbles", (PyCFunction)(void (*)(void))mq9_compare_nibbles, METH_FASTCALL,
-     "compare_nibbles(query, rows, found) -> None"},
+     "compare_nibbles(query, rows, scales, found, offset, factor) -> None"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -33,9 +33,14 @@ __attribute__((target("avx2"))) static int row_product(const unsigned char *row,
     return _mm_cvtsi128_si32(half);
 }
 
-__attribute__((target("avx2"))) static void products(const unsigned char *rows, const signed char *query, int *found,
-                                                     Py_ssize_t count, Py_ssize_t row_bytes) {
-    for (Py_ssize_t i = 0; i < count; i++) found[i] = row_product(rows + i * row_bytes, query, row_bytes / BLOCK);
+__attribute__((target("avx2"))) static void products(const Py_buffer *buffers, double offset, double factor) {
+    const signed char *query = buffers[0].buf;
+    const unsigned char *rows = buffers[1].buf;
+    const float *scales = buffers[2].buf;
+    float *found = buffers[3].buf;
+    Py_ssize_t row_bytes = buffers[0].len / 2, count = buffers[3].len / (Py_ssize_t)sizeof(float);
+    for (Py_ssize_t i = 0; i < count; i++, rows += row_bytes)
+        found[i] = (float)((row_product(rows, query, row_bytes / BLOCK) - offset) * scales[i] * factor);
 }
 
 int mq9_has_nibbles(void) {
@@ -44,27 +49,29 @@ int mq9_has_nibbles(void) {
 }
 
 static int has_format(const Py_buffer *buffers) {
-    Py_ssize_t row_bytes = buffers[0].len / 2, count = buffers[2].len / (Py_ssize_t)sizeof(int);
-    return row_bytes > 0 && buffers[0].len % (2 * BLOCK) == 0 && buffers[2].len % (Py_ssize_t)sizeof(int) == 0 &&
-           buffers[1].len % row_bytes == 0 && buffers[1].len / row_bytes == count;
+    const Py_ssize_t size = (Py_ssize_t)sizeof(float);
+    Py_ssize_t row_bytes = buffers[0].len / 2, count = buffers[3].len / size;
+    return row_bytes > 0 && buffers[0].len % (2 * BLOCK) == 0 && buffers[3].len % size == 0 &&
+           buffers[2].len == buffers[3].len && buffers[1].len % row_bytes == 0 && buffers[1].len / row_bytes == count;
 }
 
 PyObject *mq9_compare_nibbles(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    static const int flags[] = {PyBUF_SIMPLE, PyBUF_SIMPLE, PyBUF_WRITABLE};
-    Py_buffer buffers[3];
+    static const int flags[] = {PyBUF_SIMPLE, PyBUF_SIMPLE, PyBUF_SIMPLE, PyBUF_WRITABLE};
+    Py_buffer buffers[4];
     int held = 0;
     PyObject *result = NULL;
-    if (count != 3) {
-        PyErr_Format(PyExc_TypeError, "compare_nibbles takes 3 arguments, not %zd", count);
+    if (count != 6) {
+        PyErr_Format(PyExc_TypeError, "compare_nibbles takes 6 arguments, not %zd", count);
         return NULL;
     }
-    while (held < 3 && PyObject_GetBuffer(arguments[held], &buffers[held], flags[held]) == 0) held++;
-    if (held == 3 && !has_format(buffers)) {
-        PyErr_SetString(PyExc_ValueError, "compare_nibbles: the sizes of query, rows and found do not go together");
-    } else if (held == 3) {
+    double offset = PyFloat_AsDouble(arguments[4]), factor = PyFloat_AsDouble(arguments[5]);
+    if (PyErr_Occurred()) return NULL;
+    while (held < 4 && PyObject_GetBuffer(arguments[held], &buffers[held], flags[held]) == 0) held++;
+    if (held == 4 && !has_format(buffers)) {
+        PyErr_SetString(PyExc_ValueError, "compare_nibbles: the sizes of the buffers do not go together");
+    } else if (held == 4) {
         Py_BEGIN_ALLOW_THREADS
-        products(buffers[1].buf, buffers[0].buf, buffers[2].buf, buffers[2].len / (Py_ssize_t)sizeof(int),
-                 buffers[0].len / 2);
+        products(buffers, offset, factor);
         Py_END_ALLOW_THREADS
         result = Py_NewRef(Py_None);
     }

@@ -308,23 +308,37 @@ def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
             query = random.integers(low, high, 64 * blocks).astype(np.int8)
             rows = random.integers(0, 256, (count, blocks, 32)).astype(np.uint8)
             rows[0] = 255
-            found = np.zeros(count, np.int32)
-            native.compare_nibbles(query.data, rows.data, found.data)
+            scales = random.random(count).astype(np.float32)
+            found = np.zeros(count, np.float32)
+            native.compare_nibbles(query.data, rows.data, scales.data, found.data, 12.5, 0.25)
             halves = np.stack((rows & 15, rows >> 4), 2).reshape(count, -1).astype(np.int32)
-            np.testing.assert_array_equal(found, halves @ query.astype(np.int32))
+            products = (halves @ query.astype(np.int32) - 12.5) * scales.astype(float) * 0.25
+            np.testing.assert_array_equal(found, products.astype(np.float32))
 
 
 @pytest.mark.parametrize(
-    ("query", "rows", "found"), [(0, 0, 0), (64, 32, 0), (64, 32, 8), (32, 16, 4), (64, 33, 4), (64, 32, 5)]
+    ("query", "rows", "scales", "found"),
+    [
+        (0, 0, 0, 0),
+        (64, 32, 4, 0),
+        (64, 32, 8, 8),
+        (64, 64, 4, 8),
+        (32, 16, 4, 4),
+        (64, 33, 4, 4),
+        (64, 32, 5, 5),
+    ],
 )
-def test_halves_of_sizes_that_do_not_go_together_are_refused(query: int, rows: int, found: int) -> None:
+def test_halves_of_sizes_that_do_not_go_together_are_refused(
+    query: int, rows: int, scales: int, found: int
+) -> None:
     if native.compare_nibbles is None:
         return
+    first, second, third = (memoryview(bytes(size)) for size in (query, rows, scales))
     with pytest.raises(ValueError, match="do not go together"):
-        native.compare_nibbles(
-            memoryview(bytes(query)), memoryview(bytes(rows)), memoryview(bytearray(found))
-        )
+        native.compare_nibbles(first, second, third, memoryview(bytearray(found)), 0.0, 1.0)
     with pytest.raises((BufferError, TypeError)):
-        native.compare_nibbles(memoryview(b""), memoryview(b""), memoryview(b""))
+        native.compare_nibbles(first, second, third, memoryview(bytes(found)), 0.0, 1.0)
     with pytest.raises(TypeError):
-        native.compare_nibbles(b"")  # type: ignore[call-arg,arg-type]
+        native.compare_nibbles(first, second, third, memoryview(bytearray(found)), "x", 1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        native.compare_nibbles(first)  # type: ignore[call-arg]

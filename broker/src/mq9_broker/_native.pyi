@@ -9,7 +9,15 @@ def consecutive_ids(body: bytes, most: int, /) -> tuple[str, int, int] | None: .
 def render_run(
     run_json: bytes, index: int, count: int, first_id: int, rest: bytes, room: int, /
 ) -> bytes | None: ...
-def compare_nibbles(query: memoryview, rows: memoryview, found: memoryview, /) -> None: ...
+def compare_nibbles(
+    query: memoryview,
+    rows: memoryview,
+    scales: memoryview,
+    found: memoryview,
+    offset: float,
+    factor: float,
+    /,
+) -> None: ...
 
 HAS_NIBBLES: bool
 

@@ -37,11 +37,13 @@ Takes the run's JSON, the position of the first message in it, how many, the fir
 each payload, and how long the text must not become; gives None if it would.
 """
 
-compare_nibbles: Callable[[memoryview, memoryview, memoryview], None] | None = None
+compare_nibbles: Callable[[memoryview, memoryview, memoryview, memoryview, float, float], None] | None = None
 """Multiplies a vector with many that have four bits a number; None = Python has to do without.
 
 Takes the vector (eight bits a number, a multiple of 64 numbers), the rows (of each 64 numbers the first 32
-are the lower halves of 32 bytes), and where the 32-bit sum of each row is written. Other threads go on.
+are the lower halves of 32 bytes), the scale of each as a 32-bit float, where the results are written as such,
+an offset and a factor. The result of a row is its sum less the offset, times its scale and the factor. Other
+threads go on.
 """
 
 IS_COMPILED: bool

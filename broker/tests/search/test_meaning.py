@@ -237,12 +237,20 @@ def test_many_vectors_are_compared_as_few_are(monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_array_equal(column.compare(query, 500), alone[:500])
 
 
-def compare_nibbles(query: memoryview, rows: memoryview, found: memoryview) -> None:
+def compare_nibbles(
+    query: memoryview,
+    rows: memoryview,
+    scales: memoryview,
+    found: memoryview,
+    offset: float,
+    factor: float,
+) -> None:
     """What the compiled code does; with it the estimates are tested where there is none."""
     numbers = np.frombuffer(query, np.int8).astype(np.int32)
     blocks = np.frombuffer(rows, np.uint8).reshape(-1, len(numbers) // 64, 32)
     halves = np.stack((blocks & 15, blocks >> 4), 2).reshape(-1, len(numbers))
-    np.frombuffer(found, np.int32)[:] = halves @ numbers
+    products = (halves @ numbers - offset) * np.frombuffer(scales, np.float32) * factor
+    np.frombuffer(found, np.float32)[:] = products
 
 
 @pytest.fixture(params=["here", "in Python"])

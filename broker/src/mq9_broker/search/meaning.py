@@ -28,6 +28,8 @@ _TRIED: Final = 4
 _LEAST_TRIED: Final = 100
 # Of so large a part of all agents the exact comparison is not worth an estimate.
 _LARGE_PART: Final = 8
+# Rows of which the best one stands for all when a first threshold is looked for.
+_BLOCK: Final = 32
 # More than the rounding of a score.
 _ROUNDING: Final = 1e-4
 
@@ -103,7 +105,6 @@ class Comparison:
             if self.missing is not None:
                 np.copyto(better.bounds, fast.bounds * np.float32(_EXPECTED_SLOPE), where=self.missing)
             bounds += better.bounds
-        bounds += np.float32(_ROUNDING)
         return Estimates(found, bounds)
 
 
@@ -149,16 +150,27 @@ def _promising(
     about, bounds = estimates
     if alive is not None:
         about[~alive] = -np.inf
-    least = about - bounds
-    # Rows that certainly come after `most`, the best of them by estimate: what they have is enough.
-    below = about if most is None else np.where(about + bounds < np.float32(most), about, -np.inf)
-    best = np.argpartition(below, size - tried)[size - tried :]
-    best = best[below[best] > -np.inf]
-    if len(best) < wanted:
+    below = about
+    if most is not None:
+        # Only rows that certainly come after it: what the best of them have is enough.
+        below = np.where(about + bounds < most - _ROUNDING, about, np.float32(-np.inf))
+    best = _best(below, tried)
+    if not wanted <= len(best) <= size // _LARGE_PART:
         return None
     enough = np.partition(comparison.scores_of(best), len(best) - wanted)[len(best) - wanted]
-    possible = about + bounds >= enough
+    possible = about + bounds >= enough - np.float32(_ROUNDING)
     if most is not None:
-        possible &= least <= np.float32(most)
+        possible &= about - bounds <= most + _ROUNDING
     rows = np.flatnonzero(possible)
     return rows if len(rows) <= size // _LARGE_PART else None
+
+
+def _best(scores: Scores, count: int) -> Rows:
+    """Return some of the best rows, `count` at least if so many have a score."""
+    # The largest of each block: as many of them are at least as good as the last one that is wanted.
+    blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(_BLOCK, -1).max(axis=0)
+    if len(blocks) <= count:
+        return np.flatnonzero(scores > -np.inf)
+    least = np.partition(blocks, len(blocks) - count)[len(blocks) - count]
+    rows = np.flatnonzero(scores >= least)
+    return rows if least > -np.inf else rows[scores[rows] > -np.inf]

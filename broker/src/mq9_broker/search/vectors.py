@@ -224,14 +224,13 @@ class Column:
         numbers, scale = rounded(query)
         padded = np.zeros(2 * self._halves.shape[1], np.int8)
         padded[: len(numbers)] = numbers
-        offset = np.float32(_MIDDLE / 16 * int(numbers.sum(dtype=np.int64)))
-        products = np.empty(size, np.int32)
+        offset = _MIDDLE / 16 * int(numbers.sum(dtype=np.int64))
+        factor = 16 * float(scale)
         code = native.compare_nibbles
 
         def compare(part: slice) -> None:
-            code(padded.data, self._halves[part].data, products[part].data)
-            np.subtract(products[part], offset, out=cosines[part], casting="same_kind")
-            cosines[part] *= self._scales[part] * (16 * scale)
+            halves, scales = self._halves[part], self._scales[part]
+            code(padded.data, halves.data, scales.data, cosines[part].data, offset, factor)
 
         _in_halves(compare, size, self._halves.shape[1])
         length = np.linalg.norm(numbers.astype(np.float32)) * scale
