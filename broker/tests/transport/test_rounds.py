@@ -98,6 +98,18 @@ async def test_the_order_is_that_of_arrival_whatever_comes_in_between() -> None:
         assert first.taken() == answers
 
 
+async def test_several_reads_of_one_client_are_one_part() -> None:
+    async with serving() as served:
+        first, second = await _clients(served, 2)
+        for number in range(3):
+            first.sends(REQUEST % (number, 1, b"%d" % number))
+        second.sends(REQUEST % (9, 1, b"9"))
+        await _turn()
+        assert served.handler.rounds == [2]
+        assert [len(call) for call in served.handler.calls] == [3, 1]
+        assert _payloads(served.handler) == [b"0", b"1", b"2", b"9"]
+
+
 async def test_what_the_handler_left_of_a_part_is_carried_out_as_well() -> None:
     async with serving() as served:
         clients = await _clients(served, 2)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from mq9_broker.transport.connection import INTERNAL_ERROR, Connection
+from mq9_broker.transport.connection import INTERNAL_ERROR, MOST_REQUESTS, Connection
 from mq9_broker.transport.interface import Request
 from mq9_broker.transport.parser import Event
 
@@ -71,6 +71,9 @@ class Rounds:
                     connection.carry_out(events)
                 finally:
                     listener.flush()
+                continue
+            if parts and parts[-1][0] is connection and len(parts[-1][1]) + len(requests) <= MOST_REQUESTS:
+                parts[-1] = (connection, parts[-1][1] + requests)
                 continue
             parts.append((connection, requests))
             if len(parts) >= _MOST_TOGETHER:
