@@ -67,6 +67,8 @@ _MOST_SOON: Final = 1_024
 _QUIET_FAST_S: Final = 0.2
 _QUIET_S: Final = 1.0
 _MOST_PUT_OFF_S: Final = 2.0
+# To keep the whole index holds up questions for a tenth of a second: it waits longer for a quiet moment.
+_MOST_UNSAVED_S: Final = 60.0
 # How often it is looked whether the tables are loaded.
 _LOADING_S: Final = 0.05
 # Quiet in which several texts are embedded one after the other; before, and however many messages come, it
@@ -202,8 +204,7 @@ class Worker:
         index = self.index
         if index.has_work:
             return 0.0
-        embedder = self._embedder
-        must_load = index.has_vectors and embedder is not None and not embedder.is_ready
+        must_load = self._must_load
         if not index.soon and not index.has_texts and not must_load and not self._must_save:
             self._busy_since = None
             return None
@@ -212,6 +213,8 @@ class Worker:
             self._busy_since = now
         if index.soon:
             return self._pause(now, _QUIET_FAST_S)
+        if not index.has_texts and not must_load:
+            return self._pause(now, _QUIET_S, _MOST_UNSAVED_S)
         if self._is_asked:
             return None
         if self._loading is not None and self._loading.is_alive():
@@ -220,14 +223,19 @@ class Worker:
         return max(self._pause(now, _QUIET_S), still - now, self._paused_until - now)
 
     @property
+    def _must_load(self) -> bool:
+        embedder = self._embedder
+        return self.index.has_vectors and embedder is not None and not embedder.is_ready
+
+    @property
     def _must_save(self) -> bool:
         is_saving = self._saving is not None and not self._saving.done()
         return self._is_filled and not is_saving and self.index.wants_snapshot
 
-    def _pause(self, now: float, quiet: float) -> float:
+    def _pause(self, now: float, quiet: float, most: float = _MOST_PUT_OFF_S) -> float:
         """Seconds until nobody has said anything for so long; but it is not put off for ever."""
         since = self._busy_since if self._busy_since is not None else now
-        return max(min(self._last_message_at + quiet, since + _MOST_PUT_OFF_S) - now, 0.0)
+        return max(min(self._last_message_at + quiet, since + most) - now, 0.0)
 
     def _take_all(self, messages: list[ToProcess]) -> None:
         """Work off messages in order, registrations that follow each other together."""
@@ -345,12 +353,12 @@ class Worker:
             future.add_done_callback(lambda done: self._inbox.put(_Worked(done, work)))
         elif self.index.soon:
             self.index.embed_soon(FastEmbedder.batch)
+        elif not self.index.has_texts and not self._must_load:
+            self._save()
         elif isinstance(self._embedder, MultilingualEmbedder) and not self._embedder.is_ready:
             # Beside the questions, which the fast vectors answer meanwhile.
             self._loading = threading.Thread(target=self._embedder.load, daemon=True)
             self._loading.start()
-        elif not self.index.has_texts:
-            self._save()
         else:
             self._embed(is_still=now - self._last_message_at >= _STILL_S)
         self._tell()
