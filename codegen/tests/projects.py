@@ -1,21 +1,25 @@
 """Projects that tests compile. They stay in `.cache`, and only what changed is written: compilers then do
-again only what they have to."""
+again only what they have to, and a project of which nothing changed is not compiled again."""
 
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CACHE = ROOT / ".cache"
+# What compilers and package managers make.
+MADE = ("node_modules", "target", "classes", "obj", "bin", "dist", "temp", "__pycache__")
 
 
 def need(*programs: str) -> None:
@@ -47,6 +51,38 @@ def project(name: str) -> Iterator[Path]:
     with (folder.parent / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
+
+
+def _state(paths: list[Path], tools: list[str]) -> str:
+    """The sum over files and versions of tools that tools/once.py makes."""
+    spec = importlib.util.spec_from_file_location("once", ROOT / "tools" / "once.py")
+    assert spec and spec.loader
+    once: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(once)
+    state: str = once.state(paths, tools, [])
+    return state
+
+
+@contextmanager
+def build(folder: Path, *tools: str) -> Iterator[bool]:
+    """Says whether a project has to be compiled: not if that went well on exactly these files before.
+
+    As with linters (tools/once.py), STRICT=1 in the environment always has it compiled.
+
+    Args:
+        folder: Where the project is. What compilers make there does not count, what else is there does.
+        tools: Commands that say the versions of what compiles it.
+    """
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    sources = [path for path in paths if not set(path.relative_to(folder).parts[:-1]).intersection(MADE)]
+    now = _state([*sorted(sources), *sorted(HERE.glob("*.py"))], [*tools])
+    kept = folder.with_name(f".{folder.name}.built")
+    needed = os.environ.get("STRICT") == "1" or not kept.is_file() or kept.read_text("utf-8") != now
+    if needed:
+        kept.unlink(missing_ok=True)
+    yield needed
+    if needed:
+        kept.write_text(now, "utf-8")
 
 
 def mirror(source: Path, target: Path, left_alone: Collection[str] = ()) -> None:

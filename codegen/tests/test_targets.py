@@ -87,10 +87,10 @@ def test_python_from_the_nasty_specification_passes_ruff(nasty_output: Path) -> 
 
 
 @pytest.mark.timeout(300)
-def test_python_from_the_nasty_specification_passes_mypy(nasty_output: Path, tmp_path: Path) -> None:
+def test_python_from_the_nasty_specification_passes_mypy(nasty_output: Path) -> None:
     files = outputs(nasty_output, PYTHON)
     paths = "sdks/python/src:broker/src"
-    mypy = f"{sys.executable} -m mypy --strict --cache-dir {tmp_path}/mypy"
+    mypy = f"{sys.executable} -m mypy --strict --cache-dir {ROOT}/.cache/codegen-tests/mypy"
     command = f"MYPYPATH={paths} exec {mypy} {' '.join(files)}"
     run("sh", "-c", command, cwd=nasty_output)
 

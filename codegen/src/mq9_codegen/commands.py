@@ -100,6 +100,10 @@ def _rendered(spec: Spec, targets: list[Target]) -> list[_Rendered]:
     workers = min(os.cpu_count() or 1, len(targets))
     if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
         return [_render_one(spec, target) for target in targets]
+    if any(output.renderer == "datamodel" for target in targets for output in target.files):
+        from mq9_codegen.datamodel import load_generator  # noqa: PLC0415 - costs time
+
+        load_generator()
     with multiprocessing.get_context("fork").Pool(workers, _take_over, (spec, targets)) as pool:
         return pool.map(_render_numbered, range(len(targets)), chunksize=1)
 

@@ -8,6 +8,7 @@ left to validators.
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import re
 import subprocess
@@ -183,6 +184,12 @@ class _Builder:
         if kind.kind == "object":
             return {"$ref": f"#/$defs/{self.target.name_as('type', kind.name)}"}
         return dict(_BASES[kind.base])
+
+
+def load_generator() -> None:
+    """Loads what makes the models, so that workers forked afterwards have it already: it takes 0.7 s."""
+    for name in ("config", "enums", "format", "model.dataclass", "model.msgspec", "parser.jsonschema"):
+        importlib.import_module(f"datamodel_code_generator.{name}")
 
 
 @functools.cache
