@@ -72,9 +72,9 @@ async def test_with_the_server_its_brokers_end(server: ForkServer, tmp_path: Pat
         os.kill(process.pid, 0)
 
 
-@pytest.mark.parametrize("libraries_only", [False, True])
-async def test_a_broker_has_the_variables_it_was_given(libraries_only: bool) -> None:
-    server = ForkServer(libraries_only=libraries_only)
+@pytest.mark.parametrize("mutants", [False, True])
+async def test_a_broker_has_the_variables_it_was_given(mutants: bool) -> None:
+    server = ForkServer(mutants=mutants)
     broker = ReferenceBroker(
         ("127.0.0.1", 0), environment={"MQ9_MAX_PAYLOAD": "2222", "MQ9_MUTANT": ""}, fork_server=server
     )

@@ -96,12 +96,11 @@ class ForkServer:
     """The process that forks, seen from the one that asks. It starts at the first request.
 
     Args:
-        libraries_only: Only what the broker stands on is loaded beforehand, the broker itself in each
-            process: for mutants, which have to be in place by then.
+        mutants: Brokers with mutants come too: what puts these in place is loaded beforehand as well.
     """
 
-    def __init__(self, *, libraries_only: bool = False) -> None:
-        self._libraries_only = libraries_only
+    def __init__(self, *, mutants: bool = False) -> None:
+        self._mutants = mutants
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -148,7 +147,7 @@ class ForkServer:
                 "-m",
                 "mq9_conformance.fork_server",
                 str(theirs.fileno()),
-                *(["libraries"] if self._libraries_only else []),
+                *(["mutants"] if self._mutants else []),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -164,15 +163,17 @@ async def _pipe() -> tuple[asyncio.StreamReader, int]:
     return reader, write_end
 
 
-def serve(requests: socket.socket, *, libraries_only: bool) -> None:
+def serve(requests: socket.socket, *, mutants: bool) -> None:
     """Forks a broker for each request, until the other side closes; then ends what still runs."""
     from mq9_broker import app  # noqa: F401, PLC0415 (loaded for those that are forked)
 
     from . import reference_broker  # noqa: PLC0415
 
-    if libraries_only:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "mq9_broker"]:
-            del sys.modules[name]
+    if mutants:
+        from .mutants import brokers  # noqa: F401, PLC0415
+        from .mutants.edge import protocol  # noqa: PLC0415
+
+        protocol()
     # What is loaded is never looked at again, so that its memory stays shared.
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # pidfd -> process id, where its end is reported
@@ -239,4 +240,4 @@ def _become_broker(
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), libraries_only="libraries" in sys.argv[2:])
+    serve(socket.socket(fileno=int(sys.argv[1])), mutants="mutants" in sys.argv[2:])

@@ -1,11 +1,12 @@
 """The edge at which most broker mutants sit: requests before the shell sees them, replies on their way out.
 
 Only two things of the broker are touched, both public between its parts: `Shell.handle` and the connection's
-`send_replies`.
+`send_replies`. They are attributes of classes, so that a broker that is loaded already gets them too.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -62,12 +63,18 @@ class Mutant:
     install: Callable[[], None] | None = None
 
 
+@functools.cache
+def protocol() -> Spec:
+    """The protocol's definition, read once: brokers that are forked have it from before."""
+    return load_spec(find_spec())
+
+
 def install_edits(mutant: Mutant) -> None:
     """Puts a mutant's edits into the broker of this process."""
     from mq9_broker.shell.shell import Shell  # noqa: PLC0415 (only in a broker's process)
     from mq9_broker.transport.connection import Connection  # noqa: PLC0415
 
-    spec = load_spec(find_spec())
+    spec = protocol()
     asked: dict[tuple[int, bytes], Ask] = {}
     handle, send_replies = Shell.handle, Connection.send_replies
 
