@@ -14,11 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from threading import Event, Timer
+from threading import Timer
 from xml.etree import ElementTree
 
 import yaml
@@ -26,8 +26,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "reports"
 BIN = ROOT / ".venv" / "bin"
-# Stages at once. One more than cores: there is always one that waits for something.
-AT_ONCE = (os.cpu_count() or 1) + 1
+# Cores to share out to stages. One more than there are: there is always one that waits for something.
+CORES = (os.cpu_count() or 1) + 1
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Stage:
         command: The command, its first word looked up in .venv/bin first.
         junit: Glob below reports/ of the JUnit files it writes; empty if it counts as one.
         needs: Programs without which it can't run.
-        alone: Runs with nothing beside it, because it uses all cores itself.
+        cores: How many cores it can keep busy, about.
         timeout: Seconds after which it is ended and has failed.
-        after: Stages that it waits for, because both build in the same folder.
+        after: Stages that it waits for, because both build in the same folder, or because it reads what they
+            have written.
         strict: Arguments that make what can't run here a failure.
     """
 
@@ -49,25 +50,32 @@ class Stage:
     command: list[str]
     junit: str = ""
     needs: list[str] = field(default_factory=list)
-    alone: bool = False
+    cores: int = 1
     timeout: int = 900
     after: tuple[str, ...] = ()
     strict: list[str] = field(default_factory=list)
 
 
 def pytest_stage(
-    name: str, *paths: str, needs: list[str] | None = None, timeout: int = 900, workers: int = 0
+    name: str,
+    *paths: str,
+    needs: list[str] | None = None,
+    timeout: int = 900,
+    workers: int = 1,
+    after: tuple[str, ...] = (),
 ) -> Stage:
     """A stage that runs pytest over paths."""
-    parallel = ["-n", str(workers)] if workers else []
+    parallel = ["-n", str(workers)] if workers > 1 else []
     command = ["pytest", "-q", *parallel, f"--junitxml={REPORTS}/{name}.xml", *paths]
-    return Stage(name, command, junit=f"{name}.xml", needs=needs or [], timeout=timeout)
+    return Stage(
+        name, command, junit=f"{name}.xml", cores=workers, needs=needs or [], timeout=timeout, after=after
+    )
 
 
-def sdk_stages() -> list[Stage]:
-    """Tests, linters and examples of every SDK but Python's, by its Makefile; the slow ones first."""
+def sdk_stages(*kinds: str) -> list[Stage]:
+    """Tests, linters or examples of every SDK but Python's, by its Makefile."""
     stages: list[Stage] = []
-    for what in ("test", "lint", "examples"):
+    for what in kinds:
         for makefile in sorted(ROOT.glob("sdks/*/Makefile")):
             sdk = makefile.parent.name
             if sdk == "python":
@@ -86,12 +94,44 @@ def sdk_stages() -> list[Stage]:
     return stages
 
 
+SDKS = sdk_stages("test", "lint", "examples")
+# What builds in the folders of the SDKs, or runs what was built there, comes after them.
+BUILT = tuple(stage.name for stage in SDKS)
+
 STAGES = [
-    # The longest first: nothing should wait for it at the end.
+    # The longest first, and first of all what they wait for: nothing long should be left at the end.
+    *SDKS[: len(SDKS) // 3],
     pytest_stage("broker", "broker/tests", timeout=1200, workers=2),
-    *sdk_stages(),
-    # After the SDKs, whose packages it uses.
-    pytest_stage("codegen", "codegen/tests", timeout=1200),
+    *SDKS[len(SDKS) // 3 :],
+    # Its vectors are part of the report of `conformance`.
+    pytest_stage("sdk-python", "sdks/python/tests"),
+    Stage(
+        "conformance",
+        ["mq9-conformance", "run"],
+        junit="conformance/junit.xml",
+        timeout=1800,
+        after=(*BUILT, "sdk-python"),
+        strict=["--strict"],
+    ),
+    pytest_stage("codegen", "codegen/tests", timeout=1200, after=BUILT),
+    Stage(
+        "mutants",
+        ["mq9-conformance", "mutants"],
+        timeout=1800,
+        after=("conformance",),
+        strict=["--strict"],
+    ),
+    Stage(
+        "sdk-python-3.10-to-3.13",
+        ["python", "tools/tox_all.py", str(REPORTS)],
+        junit="tox-*.xml",
+        cores=2,
+        timeout=1200,
+    ),
+    pytest_stage("conformance-runner", "conformance/tests", after=("conformance",)),
+    pytest_stage("repository", "tests", timeout=600, after=BUILT),
+    Stage("demo", ["python", "demo/run.py"], timeout=180, after=("conformance",), strict=["--strict"]),
+    Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
     Stage("generated-files", ["mq9-codegen", "check"]),
     Stage("spec-lint", ["mq9-codegen", "lint"]),
     Stage("spec-diff", ["mq9-codegen", "diff", "--against", "released"]),
@@ -101,30 +141,9 @@ STAGES = [
     Stage("mypy-broker", ["mypy", "broker/src"]),
     Stage("mypy-conformance", ["mypy", "conformance/src"]),
     Stage("mypy-sdk", ["mypy", "sdks/python/src"]),
-    Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
     Stage("api-python", ["python", "tools/python_api.py", "--check"]),
-    pytest_stage("conformance-runner", "conformance/tests"),
-    pytest_stage("sdk-python", "sdks/python/tests"),
-    pytest_stage("repository", "tests", timeout=600),
     pytest_stage("bench", "bench/tests", needs=["cc"], timeout=300),
-    Stage(
-        "sdk-python-3.10-to-3.13",
-        ["python", "tools/tox_all.py", str(REPORTS)],
-        junit="tox-*.xml",
-        alone=True,
-        timeout=1200,
-    ),
-    Stage(
-        "conformance",
-        ["mq9-conformance", "run"],
-        junit="conformance/junit.xml",
-        alone=True,
-        timeout=1800,
-        strict=["--strict"],
-    ),
-    Stage("mutants", ["mq9-conformance", "mutants"], alone=True, timeout=1800, strict=["--strict"]),
     Stage("package", ["uv", "-q", "build", "--all-packages", "--out-dir", str(REPORTS / "dist")]),
-    Stage("demo", ["python", "demo/run.py"], alone=True, timeout=180, strict=["--strict"]),
 ]
 
 
@@ -216,6 +235,40 @@ def show(outcome: Outcome) -> None:
         print("\n".join(f"     | {line}" for line in lines[-200:]), flush=True)
 
 
+def next_stage(waiting: list[Stage], ended: set[str], cores: int) -> Stage | None:
+    """The stage to begin now, None if there is none.
+
+    Args:
+        waiting: Stages that have not begun, those to begin first in front.
+        ended: Names of stages that nobody has to wait for any more.
+        cores: How many cores nobody uses. The first stage that could begin is not overtaken by one that
+            needs less; it would come last.
+    """
+    ready = next((stage for stage in waiting if ended.issuperset(stage.after)), None)
+    return ready if ready is not None and ready.cores <= cores else None
+
+
+def run_all(stages: list[Stage], *, strict: bool) -> list[Outcome]:
+    """Runs stages, as many at once as there are cores for them, and shows what came of each."""
+    outcomes: list[Outcome] = []
+    waiting, free = list(stages), CORES
+    ended = {name for stage in STAGES for name in (stage.name, *stage.after)} - {s.name for s in stages}
+    with ThreadPoolExecutor(max_workers=CORES) as pool:
+        running: dict[Future[Outcome], Stage] = {}
+        while waiting or running:
+            while (stage := next_stage(waiting, ended, free)) is not None:
+                waiting.remove(stage)
+                free -= stage.cores
+                running[pool.submit(run, stage, strict)] = stage
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                stage = running.pop(future)
+                free += stage.cores
+                ended.add(stage.name)
+                outcomes.append(future.result())
+                show(outcomes[-1])
+    return outcomes
+
+
 def main() -> int:
     """Runs the suite; the exit code is 0 when nothing failed."""
     parser = argparse.ArgumentParser(prog="make test", description=__doc__.splitlines()[0] if __doc__ else "")
@@ -230,29 +283,8 @@ def main() -> int:
         print("\n".join(f"{stage.name:26} {' '.join(stage.command)}" for stage in stages))
         return 0
     REPORTS.mkdir(exist_ok=True)
-    outcomes: list[Outcome] = []
     started = time.monotonic()
-    ended = {stage.name: Event() for stage in stages}
-
-    def in_turn(stage: Stage) -> Outcome:
-        for name in stage.after:
-            if name in ended:
-                ended[name].wait()
-        try:
-            return run(stage, options.strict)
-        finally:
-            ended[stage.name].set()
-
-    # Stages begin in the order of the list, so what one waits for has begun before it.
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        futures = [pool.submit(in_turn, stage) for stage in stages if not stage.alone]
-        for future in as_completed(futures):
-            outcomes.append(future.result())
-            show(outcomes[-1])
-    for stage in stages:
-        if stage.alone:
-            outcomes.append(run(stage, options.strict))
-            show(outcomes[-1])
+    outcomes = run_all(stages, strict=options.strict)
     passed, failed, skipped = (
         sum(getattr(o, name) for o in outcomes) for name in ("passed", "failed", "skipped")
     )
@@ -262,6 +294,7 @@ def main() -> int:
     bad = [o.stage.name for o in outcomes if o.failed]
     print(
         f"\n{len(outcomes)} stages in {time.monotonic() - started:.0f} s"
+        f" ({sum(o.processor_seconds for o in outcomes):.0f} of a core)"
         + (f"; failed: {', '.join(bad)}" if bad else "")
     )
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
