@@ -109,6 +109,7 @@ STAGES = [
         "conformance",
         ["mq9-conformance", "run"],
         junit="conformance/junit.xml",
+        cores=2,
         timeout=1800,
         after=(*BUILT, "sdk-python"),
         strict=["--strict"],
@@ -117,6 +118,7 @@ STAGES = [
     Stage(
         "mutants",
         ["mq9-conformance", "mutants"],
+        cores=2,
         timeout=1800,
         after=("conformance",),
         strict=["--strict"],
