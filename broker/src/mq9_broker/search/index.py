@@ -150,15 +150,16 @@ class SearchIndex(IndexedAgents):
         texts = self.texts_of(query)
         known = query.rarities
         age = known[1] if known is not None and len(known) > 1 else self._column.age
-        # The question is embedded on another processor, if that has nothing to do.
+        # The question is embedded on another processor, if that has nothing to do. What needs the interpreter
+        # stands in its way, so that comes last.
         embedding = _other_thread().submit(self._better, texts, vectors, age)
         try:
-            words, rarities = self._by_words(query)
-            words *= np.float32(WORDS_WEIGHT)
-            size = len(words)
+            size = len(self._names)
             question = fast.embed(texts[-1:])[0]
             is_large = size >= meaning.LEAST_ESTIMATED
             first = self._fast_column.estimate(question, size) if is_large else None
+            words, rarities = self._by_words(query)
+            words *= np.float32(WORDS_WEIGHT)
         finally:
             better = embedding.result()
         missing = None
