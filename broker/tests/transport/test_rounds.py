@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from mq9_broker.transport import Request
 from mq9_broker.transport.connection import Connection
 
@@ -161,6 +163,21 @@ async def test_a_failing_handler_ends_nobody_who_came_later() -> None:
         third.sends(REQUEST % (1, 1, b"a"))
         await _turn()
         assert third.taken() == b"MSG in.1 1 3\r\n<a>\r\n"
+
+
+async def test_an_unexpected_failure_ends_its_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as served:
+        first, second = await _clients(served, 2)
+
+        def fail(connection: Connection, event: object) -> None:
+            raise RuntimeError("broken on purpose")
+
+        monkeypatch.setattr(Connection, "_unsubscribe", fail)
+        first.sends(b"UNSUB 1\r\n")
+        second.sends(REQUEST % (1, 1, b"a"))
+        await _turn()
+        assert first.taken() == b"-ERR 'Internal Error'\r\n"
+        assert second.taken() == b"MSG in.1 1 3\r\n<a>\r\n"
 
 
 async def test_who_sends_no_more_is_answered_first() -> None:

@@ -69,6 +69,10 @@ class Rounds:
                 listener.is_busy = True
                 try:
                     connection.carry_out(events)
+                except Exception:
+                    # A mistake of the broker, and nobody else's: what others sent is carried out.
+                    log.exception("connection %d: carrying out what came in failed", connection.client_id)
+                    connection.fail(INTERNAL_ERROR)
                 finally:
                     listener.flush()
                 continue
