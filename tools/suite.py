@@ -114,6 +114,7 @@ STAGES = [
         after=(*BUILT, "sdk-python"),
         strict=["--strict"],
     ),
+    pytest_stage("repository", "tests", timeout=600, after=BUILT),
     pytest_stage("codegen", "codegen/tests", timeout=1200, after=BUILT),
     Stage(
         "mutants",
@@ -131,7 +132,6 @@ STAGES = [
         timeout=1200,
     ),
     pytest_stage("conformance-runner", "conformance/tests", after=("conformance",)),
-    pytest_stage("repository", "tests", timeout=600, after=BUILT),
     Stage("demo", ["python", "demo/run.py"], timeout=180, after=("conformance",), strict=["--strict"]),
     Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
     Stage("generated-files", ["mq9-codegen", "check"]),
