@@ -128,7 +128,6 @@ STAGES = [
         "sdk-python-3.10-to-3.13",
         ["python", "tools/tox_all.py", str(REPORTS)],
         junit="tox-*.xml",
-        cores=2,
         timeout=1200,
     ),
     pytest_stage("conformance-runner", "conformance/tests", after=("conformance",)),
