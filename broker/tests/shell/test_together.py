@@ -57,7 +57,11 @@ PART = st.tuples(
     ),
 )
 ROUNDS = st.lists(
-    st.tuples(st.lists(PART, min_size=1, max_size=6), st.sampled_from([0, 0, 400, 1500])), max_size=8
+    st.tuples(
+        st.lists(PART, min_size=1, max_size=5, unique_by=lambda part: part[0]),
+        st.sampled_from([0, 0, 400, 1500]),
+    ),
+    max_size=8,
 )
 
 

@@ -1,4 +1,4 @@
-"""What several clients send in one turn of the event loop: carried out together, in the order of arrival."""
+"""What several clients send in one turn of the event loop: carried out together, each in its order."""
 
 import asyncio
 from typing import Any
@@ -86,7 +86,7 @@ async def test_one_turn_is_one_call_of_the_handler() -> None:
         ]
 
 
-async def test_the_order_is_that_of_arrival_whatever_comes_in_between() -> None:
+async def test_each_clients_order_is_kept_whatever_comes_in_between() -> None:
     async with serving() as served:
         first, second = await _clients(served, 2)
         first.sends(REQUEST % (1, 1, b"a"))
@@ -95,7 +95,7 @@ async def test_the_order_is_that_of_arrival_whatever_comes_in_between() -> None:
         second.sends(b"SUB more 2\r\n" + REQUEST % (2, 1, b"d"))
         first.sends(REQUEST % (3, 1, b"e"))
         await _turn()
-        assert _payloads(served.handler) == [b"a", b"b", b"c", b"d", b"e"]
+        assert _payloads(served.handler) == [b"a", b"c", b"e", b"b", b"d"]
         answers = b"MSG in.1 1 3\r\n<a>\r\nPONG\r\nMSG in.2 1 3\r\n<c>\r\nMSG in.3 1 3\r\n<e>\r\n"
         assert first.taken() == answers
 
@@ -122,6 +122,19 @@ async def test_what_the_handler_left_of_a_part_is_carried_out_as_well() -> None:
         for client in clients:
             answers = b"".join(b"MSG in.%d 1 3\r\n<%d>\r\n" % (number, number) for number in range(5))
             assert client.taken() == answers
+
+
+async def test_what_was_left_comes_before_what_the_client_sent_next() -> None:
+    async with serving() as served:
+        first, second = await _clients(served, 2)
+        served.handler.most = 2
+        first.sends(b"".join(REQUEST % (number, 1, b"%d" % number) for number in range(5)))
+        second.sends(REQUEST % (1, 1, b"x"))
+        first.sends(REQUEST % (5, 1, b"5"))
+        await _turn()
+        assert first.taken() == b"".join(
+            b"MSG in.%d 1 3\r\n<%d>\r\n" % (number, number) for number in range(6)
+        )
 
 
 async def test_many_clients_are_carried_out_a_few_at_a_time() -> None:

@@ -226,7 +226,7 @@ class Segments:
         size = 0
         for end, message in enumerate(messages, 1):
             size += len(message[1]) + len(message[2])
-            if size >= SEGMENT_BYTES or end - start >= SEGMENT_MESSAGES or end == len(messages):
+            if size >= SEGMENT_BYTES or end == len(messages):
                 part = messages[start:end]
                 expiries = [m[EXPIRY_FIELD] for m in part if len(m) > PLAIN_FIELDS and m[EXPIRY_FIELD]]
                 key = mailbox.lane_prefixes[lane] + pack_u64(part[0][0])

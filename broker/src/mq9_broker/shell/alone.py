@@ -68,19 +68,12 @@ class Alone(Waking):
         # Who began to wait before is served first.
         if reply_to is None or fetch.address in self._waiting.mailboxes:
             return False
+        replies: list[tuple[bytes, bytes]] = []
         try:
-            found = self._engine.look(now_ms, fetch)
+            if not self._look(Waiter(connection, reply_to, fetch), now_ms, replies):
+                return False
         except Exception:
             return False
-        if found is None:
-            return False
-        if found.msg_ids or not found.incarnation:
-            if found.msg_ids and fetch.group_name:
-                self._batches.delivered(fetch.address, fetch.group_name, found.msg_ids)
-            self._send(connection, [(reply_to, found.reply)])
-            return True
-        replies: list[tuple[bytes, bytes]] = []
-        self._wait(Waiter(connection, reply_to, fetch), found.reply, found.next_msg_id, replies)
         if replies:
             self._send(connection, replies)
         return True
@@ -156,16 +149,19 @@ class Alone(Waking):
             self._count_failure(FETCH, reply)
         self._send(connection, [(reply_to, reply)])
 
-    def _fetch_unchanging(self, waiter: Waiter, now_ms: int, replies: list[tuple[bytes, bytes]]) -> None:
-        """Carry out a FETCH that changes nothing."""
+    def _look(self, waiter: Waiter, now_ms: int, replies: list[tuple[bytes, bytes]]) -> bool:
+        """Carry out a FETCH that changes nothing: it is answered, or waits; False = it is not such a one."""
         command = waiter.command
-        reply, msg_ids, incarnation, next_msg_id = self._engine.read_fetch(now_ms, command)
-        if incarnation and not msg_ids:
-            self._wait(waiter, reply, next_msg_id, replies)
-            return
-        if msg_ids and command.group_name:
-            self._batches.delivered(command.address, command.group_name, msg_ids)
-        replies.append((waiter.reply_to, reply))
+        found = self._engine.look(now_ms, command)
+        if found is None:
+            return False
+        if found.incarnation and not found.msg_ids:
+            self._wait(waiter, found.reply, found.next_msg_id, replies)
+            return True
+        if found.msg_ids and command.group_name:
+            self._batches.delivered(command.address, command.group_name, found.msg_ids)
+        replies.append((waiter.reply_to, found.reply))
+        return True
 
     def _ack_command(self, request: Request, route: Route) -> MsgAck | AckRun:
         """Return the command of an ACK as it was sent; see `_confirming`.

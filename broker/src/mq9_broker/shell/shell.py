@@ -421,8 +421,7 @@ class Shell(Together):
         waiter = Waiter(chunk.connection, reply_to, command)
         if not command.lease_ms:
             self._apply_chunk(chunk)
-            if not self._engine.fetch_is_write(command):
-                self._fetch_unchanging(waiter, chunk.now_ms, chunk.replies)
+            if self._look(waiter, chunk.now_ms, chunk.replies):
                 return
         chunk.fetches[len(chunk.commands)] = waiter
         chunk.commands.append(command)

@@ -73,13 +73,13 @@ class Together(Alone):
         """Do what requests have set off."""
 
     def handle_all(self, parts: Sequence[Part]) -> list[int]:
-        """Carry out requests of several connections; what it does is what `handle` does, part by part.
+        """Carry out requests of several connections, each there once; does what `handle` does, part by part.
 
         Returns:
             How many of each part were carried out, as `handle` does.
         """
         now_ms = self._clock.now_ms()
-        if not self._run_timers(now_ms) or len({part[0] for part in parts}) < len(parts):
+        if not self._run_timers(now_ms):
             return [self.handle(*part) for part in parts]
         batch = _Batch(now_ms)
         done = []

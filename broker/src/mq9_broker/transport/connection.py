@@ -63,7 +63,7 @@ SUBSCRIPTION_FORBIDDEN = 'Permissions Violation for Subscription to "%s"'
 
 # A handler gets at most so many requests in one call: the replies to them are the most that a client which
 # does not read can make the broker hold beyond the bound on pending bytes.
-MOST_REQUESTS = 128
+_REQUESTS_PER_CALL = 128
 # Seconds for which a connection that was ended may still read the reason.
 _LINGER = 1.0
 # Seconds of work for one client after which the others have their turn.
@@ -176,7 +176,7 @@ class Connection(Outgoing, asyncio.Protocol):
 
     def only_requests(self, events: list[Event]) -> list[Request] | None:
         """Return what came in if it is requests and nothing else, and nothing stands in their way."""
-        if len(events) != 1 or not isinstance(events[0], list) or len(events[0]) > MOST_REQUESTS:
+        if len(events) != 1 or not isinstance(events[0], list) or len(events[0]) > _REQUESTS_PER_CALL:
             return None
         if self._permissions is not None or self._admission is not None or self._deferred is not None:
             return None
@@ -242,7 +242,7 @@ class Connection(Outgoing, asyncio.Protocol):
             requests = self._permitted(requests, self._permissions)
         handler = self._listener.handler
         # One by one where each is acknowledged: the handler may leave some of several.
-        most = 1 if self.pedantic or self.verbose else MOST_REQUESTS
+        most = 1 if self.pedantic or self.verbose else _REQUESTS_PER_CALL
         start = 0
         while start < len(requests) and not self.is_closed:
             if self._write_paused or (start and time.monotonic() > turn_ends):

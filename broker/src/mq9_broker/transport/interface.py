@@ -48,7 +48,7 @@ class Handler(Protocol):
         """
 
     def handle_all(self, parts: Sequence[tuple[ClientConnection, list[Request]]]) -> Sequence[int]:
-        """Carry out requests of several connections; what it does is what `handle` does, part by part.
+        """Carry out requests of several connections, each there once; does what `handle` does, part by part.
 
         Returns:
             How many of each part were carried out, as `handle` does.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from mq9_broker.transport.connection import INTERNAL_ERROR, MOST_REQUESTS, Connection
+from mq9_broker.transport.connection import INTERNAL_ERROR, Connection
 from mq9_broker.transport.interface import Request
 from mq9_broker.transport.parser import Event
 
@@ -30,7 +30,8 @@ class Rounds:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._arrived: list[tuple[Connection, list[Event]]] = []
+        # Once for each client, so that what is left of it is carried out before what it sent next.
+        self._arrived: dict[Connection, list[Event]] = {}
         self._arrived_bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -46,23 +47,28 @@ class Rounds:
             events: what it was.
             size: how many bytes.
         """
-        if not self._arrived and self._loop is not None:
+        arrived = self._arrived
+        if not arrived and self._loop is not None:
             self._loop.call_soon(self.end)
-        self._arrived.append((connection, events))
+        before = arrived.get(connection)
+        if before is None:
+            arrived[connection] = events
+        else:
+            _append(before, events)
         self._arrived_bytes += size
         if self._loop is None or self._arrived_bytes > _MOST_ARRIVED:
             self.end()
 
     def end(self) -> None:
-        """Carry out what has come in, in the order in which it came, and write all that it led to."""
+        """Carry out what has come in, each client's in its order, and write all that it led to."""
         arrived = self._arrived
         if not arrived:
             return
-        self._arrived = []
+        self._arrived = {}
         self._arrived_bytes = 0
         listener = self._listener
         parts: list[tuple[Connection, list[Request]]] = []
-        for connection, events in arrived:
+        for connection, events in arrived.items():
             requests = connection.only_requests(events)
             if requests is None:
                 self._carry_out(parts)
@@ -75,9 +81,6 @@ class Rounds:
                     connection.fail(INTERNAL_ERROR)
                 finally:
                     listener.flush()
-                continue
-            if parts and parts[-1][0] is connection and len(parts[-1][1]) + len(requests) <= MOST_REQUESTS:
-                parts[-1] = (connection, parts[-1][1] + requests)
                 continue
             parts.append((connection, requests))
             if len(parts) >= _MOST_TOGETHER:
@@ -103,3 +106,11 @@ class Rounds:
         finally:
             listener.flush()
         parts.clear()
+
+
+def _append(before: list[Event], events: list[Event]) -> None:
+    """Add events of a client to those of an earlier read; requests that follow each other stay together."""
+    if before and events and isinstance(before[-1], list) and isinstance(events[0], list):
+        before[-1] = before[-1] + events[0]
+        events = events[1:]
+    before += events
