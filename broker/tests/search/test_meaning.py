@@ -17,6 +17,7 @@ from mq9_broker.search.chinese import gloss, pinyin, words
 from mq9_broker.search.embedders import FastEmbedder, MultilingualEmbedder
 from mq9_broker.search.interface import Hit, Query
 from mq9_broker.search.meaning import Comparison, candidates
+from mq9_broker.search.segments import gone_of
 from mq9_broker.search.settings import SearchSettings
 from mq9_broker.search.vectors import Column, pack
 
@@ -149,14 +150,16 @@ def test_vectors_of_eight_bits_say_what_the_exact_ones_say() -> None:
         column.put(2 * row, vector)
         assert column.get(2 * row) == vector
     found = column.compare(exact[0], 2 * len(exact))
-    missing = column.missing(2 * len(exact), column.age)
+    missing = column.missing(2 * len(exact), column.age, None)
     assert missing is not None
     assert missing.tolist() == [False, True] * len(exact)
     assert not found[1::2].any()
     np.testing.assert_allclose(found[::2], exact @ exact[0], atol=0.02)
+    even = np.arange(2 * len(exact)) % 2 == 0
+    assert column.missing(2 * len(exact), column.age, gone_of(even)) is None
     column.remove(0)
     assert not column.compare(exact[0], 1).any()
-    missing = column.missing(1, column.age)
+    missing = column.missing(1, column.age, None)
     assert missing is not None
     assert missing.all()
 
@@ -186,6 +189,7 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request"):
         reached.append((event, arguments[1:] if event == "socket.connect" else arguments))
 sys.addaudithook(hook)
+from mq9_broker.search.segments import gone_of
 from mq9_broker.search.settings import SearchSettings
 from mq9_broker.search.worker import open_index
 from mq9_broker.search.interface import Query
@@ -320,14 +324,19 @@ def test_the_best_by_estimates_are_the_best_of_all(
     better = column_of(random, size, 256, lacking), query[1] / np.linalg.norm(query[1])
     words = np.where(random.random(size) < 0.02, random.random(size), 0).astype(np.float32)
     comparison = Comparison(
-        (fast, question), fast.estimate(question, size), better, better[0].missing(size, 10**6), words, 0.5
+        (fast, question),
+        fast.estimate(question, size),
+        better,
+        better[0].missing(size, 10**6, gone_of(alive)),
+        words,
+        0.5,
     )
     scores = comparison.scores()
     ranked = np.sort(scores[alive])[::-1]
     counts = []
     monkeypatch.setattr(meaning, "_LARGE_PART", 4)
     for most in (None, *ranked[[0, 5, 20, 200, 3 * len(ranked) // 4]], ranked[-1]):
-        rows, found = candidates(comparison, None if alive.all() else alive, 10, most)
+        rows, found = candidates(comparison, gone_of(alive), 10, most)
         np.testing.assert_array_equal(found, scores[rows])
         assert len(set(rows)) == len(rows)
         assert alive[rows].all()

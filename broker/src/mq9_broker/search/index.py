@@ -28,7 +28,7 @@ from mq9_broker.search.embedders import (
 from mq9_broker.search.indexed import IndexedAgents
 from mq9_broker.search.interface import CursorError, Found, Hit, Query
 from mq9_broker.search.keywords import rarity
-from mq9_broker.search.segments import Scores
+from mq9_broker.search.segments import Gone, Scores, gone_of
 from mq9_broker.search.vectors import Column
 from mq9_broker.search.words import last_word, query_words
 
@@ -84,8 +84,7 @@ class SearchIndex(IndexedAgents):
     def _by_words(self, query: Query) -> tuple[Scores, list[int]]:
         """How well each row matches, from 0 to 1; one more for all words, unless it is a sentence."""
         size = len(self._names)
-        # Without agents that are gone nothing has to be looked up to count words.
-        alive = self._alive[:size] if len(self._rows) < size else None
+        gone = self._gone(size)
         scores = np.zeros(size, np.float32)
         is_chinese = has_chinese(query.text)
         # Of a sentence, pairs of characters that belong to two words say nothing.
@@ -108,13 +107,13 @@ class SearchIndex(IndexedAgents):
         covered = np.zeros(size, np.int16) if not query.by_meaning else None
         needed = 0
         for word, is_needed in words:
-            weight = weigh(self._keywords.count, word, alive)
+            weight = weigh(self._keywords.count, word, gone)
             needed += is_needed
             possible += weight if is_needed else 0.0
             counts = is_needed and word != beginning
             self._keywords.score(word, weight, scores, covered if counts else None)
         for word in others:
-            weight = weigh(self._keywords.count, word, alive)
+            weight = weigh(self._keywords.count, word, gone)
             self._keywords.score(word, weight, scores, None)
         completed = self._completed(beginning, size) if beginning and covered is not None else None
         weight = weigh(self._having, completed)
@@ -127,9 +126,13 @@ class SearchIndex(IndexedAgents):
             if completed is not None:
                 covered += completed > 0
             scores[covered >= needed] += 1
-        if alive is not None:
-            scores[~alive] = 0
+        if gone is not None:
+            scores[gone.rows] = 0
         return scores, rarities
+
+    def _gone(self, size: int) -> Gone | None:
+        """Rows that no agent has any more; None: there are none."""
+        return gone_of(self._alive[:size]) if len(self._rows) < size else None
 
     def _completed(self, beginning: str, size: int) -> Scores:
         """What the words that begin so say about each row: the best of them counts."""
@@ -162,16 +165,16 @@ class SearchIndex(IndexedAgents):
             words *= np.float32(WORDS_WEIGHT)
         finally:
             better = embedding.result()
+        gone = self._gone(size)
         missing = None
         if better is not None:
             column = better[0]
-            missing = column.missing(size, age if column is self._column else column.age)
+            missing = column.missing(size, age if column is self._column else column.age, gone)
         comparison = meaning.Comparison(
             (self._fast_column, question), first, better, missing, words, FAST_WEIGHT
         )
-        alive = self._alive[:size] if len(self._rows) < size else None
         most = query.after[1] if query.after is not None else None
-        return *meaning.candidates(comparison, alive, query.skip + query.limit, most), rarities
+        return *meaning.candidates(comparison, gone, query.skip + query.limit, most), rarities
 
     def _better(
         self, texts: list[str], vectors: Sequence[Vectors] | None, age: int

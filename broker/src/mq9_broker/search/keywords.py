@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mq9_broker.search.segments import Scores, Segment, merged, segment_of
+from mq9_broker.search.segments import Gone, Scores, Segment, merged, segment_of
 from mq9_broker.search.vocabulary import Vocabulary
 
 _K1: Final = 1.2
@@ -251,12 +251,12 @@ class KeywordIndex:
 
     # Questions; everything that was added has been sealed.
 
-    def count(self, word: str, alive: Alive | None) -> int:
+    def count(self, word: str, gone: Gone | None) -> int:
         """Return how many documents have a word.
 
         Args:
             word: The word.
-            alive: Whether each row has a document; None: all have.
+            gone: Rows that have no document; None: all have one.
         """
         number = self._vocabulary.find(word)
         if number is None:
@@ -264,10 +264,9 @@ class KeywordIndex:
         found = 0
         for segment in self._segments:
             place = segment.where(number)
-            if alive is None:
+            if place.stop > place.start:
                 found += place.stop - place.start
-            elif place.stop > place.start:
-                found += int(np.count_nonzero(alive[segment.rows[place]]))
+                found -= gone.among(segment.rows[place]) if gone is not None else 0
         return found
 
     def score(self, word: str, weight: float, scores: Scores, covered: NDArray[np.int16] | None) -> None:

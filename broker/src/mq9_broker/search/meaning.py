@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mq9_broker.search.embedders import Vectors
-from mq9_broker.search.segments import Scores
+from mq9_broker.search.segments import Gone, Scores
 from mq9_broker.search.vectors import Column, Estimates
 
 # What the cosine with the multilingual vector is expected to be, by the fast one, for an agent that has none
@@ -114,7 +114,7 @@ def _expected(cosines: Vectors) -> Vectors:
 
 
 def candidates(
-    comparison: Comparison, alive: NDArray[np.bool_] | None, wanted: int, most: float | None
+    comparison: Comparison, gone: Gone | None, wanted: int, most: float | None
 ) -> tuple[Rows, Scores]:
     """Return rows and their scores, the best `wanted` ones of those with a score below `most` among them.
 
@@ -122,23 +122,21 @@ def candidates(
 
     Args:
         comparison: What is compared.
-        alive: Whether each row is an agent's; None: all are.
+        gone: Rows that are no agent's; None: all are one's.
         wanted: How many rows are wanted.
         most: A score; None: from the best one on.
     """
-    rows = _promising(comparison, alive, wanted, most)
+    rows = _promising(comparison, gone, wanted, most)
     if rows is not None:
         return rows, comparison.scores_of(rows)
     found = comparison.scores()
-    if alive is None:
+    if gone is None:
         return np.arange(len(found)), found
-    rows = np.flatnonzero(alive)
+    rows = np.flatnonzero(~gone.mask)
     return rows, found[rows]
 
 
-def _promising(
-    comparison: Comparison, alive: NDArray[np.bool_] | None, wanted: int, most: float | None
-) -> Rows | None:
+def _promising(comparison: Comparison, gone: Gone | None, wanted: int, most: float | None) -> Rows | None:
     """Rows that can be wanted; None if they are too many, or not known."""
     size = len(comparison.words)
     tried = max(_TRIED * wanted, _LEAST_TRIED)
@@ -148,8 +146,8 @@ def _promising(
     if estimates is None:
         return None
     about, bounds = estimates
-    if alive is not None:
-        about[~alive] = -np.inf
+    if gone is not None:
+        about[gone.rows] = -np.inf
     below = about
     if most is not None:
         # Only rows that certainly come after it: what the best of them have is enough.

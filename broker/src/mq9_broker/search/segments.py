@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,7 +14,36 @@ from mq9_broker.search.vocabulary import Numbers
 Rows = NDArray[np.int32]
 Scores = NDArray[np.float32]
 
+_LARGEST: Final = np.iinfo(np.int32).max
 _NOTHING: Final = slice(0, 0)
+# Of so small a part of some documents it is faster to look for each of them.
+_FEW: Final = 16
+
+
+class Gone(NamedTuple):
+    """Documents that are gone, though segments may still have them.
+
+    Attributes:
+        rows: Ascending.
+        mask: Whether each row is one of them.
+    """
+
+    rows: Rows
+    mask: NDArray[np.bool_]
+
+    def among(self, rows: Rows) -> int:
+        """Return how many of some documents, ascending, are gone."""
+        if len(self.rows) * _FEW > len(rows):
+            return int(np.count_nonzero(self.mask[rows]))
+        places = np.minimum(rows.searchsorted(self.rows), len(rows) - 1)
+        return int(np.count_nonzero(rows[places] == self.rows))
+
+
+def gone_of(alive: NDArray[np.bool_]) -> Gone | None:
+    """Return the rows that are not alive; None: all are."""
+    mask = ~alive
+    rows = np.flatnonzero(mask).astype(np.int32)
+    return Gone(rows, mask) if len(rows) else None
 
 
 class Segment(NamedTuple):
@@ -22,7 +52,7 @@ class Segment(NamedTuple):
     Attributes:
         words: Their numbers.
         starts: Where the documents of each begin; and where the last one's end.
-        rows: Documents, word by word.
+        rows: Documents, word by word, those of one ascending.
         impacts: What the word says about each, from 0 to 1 + k1.
     """
 
@@ -58,7 +88,7 @@ class Segment(NamedTuple):
 
 def segment_of(words: Numbers, rows: Rows, impacts: Scores) -> Segment:
     """Return a segment of pairs of word and document in any order, no pair twice."""
-    order = np.argsort(words, kind="stable")
+    order = _order(words, rows)
     ordered = words[order]
     firsts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] + np.uint32(1)))
     starts = np.append(firsts, len(ordered))
@@ -76,6 +106,9 @@ def merged(segments: Sequence[Segment], alive: NDArray[np.bool_] | None) -> Segm
         segments = [_without_dead(segment, alive) for segment in segments]
     if len(segments) == 1:
         return segments[0]
+    # Documents that came later have larger rows, unless these were free again.
+    segments = sorted(segments, key=lambda segment: int(segment.rows.min(initial=_LARGEST)))
+    is_ascending = all(a.rows.max(initial=-1) < b.rows.min(initial=_LARGEST) for a, b in pairwise(segments))
     words: Numbers = np.unique(np.concatenate([segment.words for segment in segments]))
     places = [np.searchsorted(words, segment.words) for segment in segments]
     lengths = [np.diff(segment.starts) for segment in segments]
@@ -92,7 +125,14 @@ def merged(segments: Sequence[Segment], alive: NDArray[np.bool_] | None) -> Segm
         rows[targets] = segment.rows
         impacts[targets] = segment.impacts
         free[place] += length
+    if not is_ascending:
+        order = _order(np.repeat(np.arange(len(words), dtype=np.uint32), totals[1:]), rows)
+        rows, impacts = rows[order], impacts[order]
     return Segment(words, starts, rows, impacts)
+
+
+def _order(words: Numbers, rows: Rows) -> NDArray[np.int64]:
+    return np.argsort(words.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64))
 
 
 def _without_dead(segment: Segment, alive: NDArray[np.bool_]) -> Segment:

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 _DIGEST_SIZE: Final = 16
 # Changes when an array is added or means something else.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 # What reading a damaged file may raise.
 _DAMAGED: Final = (

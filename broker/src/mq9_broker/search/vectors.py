@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mq9_broker import native
 from mq9_broker.search.embedders import Vectors
+from mq9_broker.search.segments import Gone
 
 _FIRST_CAPACITY: Final = 1024
 # Bytes of which half is read in another thread: fewer take less than a millisecond or two.
@@ -241,16 +242,18 @@ class Column:
         """Whether there is anything that a query can be compared with."""
         return self.count > 0 and len(query) == self.dimensions
 
-    def missing(self, rows: int, age: int) -> NDArray[np.bool_] | None:
+    def missing(self, rows: int, age: int, gone: Gone | None) -> NDArray[np.bool_] | None:
         """Return which of the first rows have no vector, or one that came after the column was so old.
 
-        None: it has one for every row that ever was one of them and is not gone.
+        None: all have one, but those that are gone.
         """
         size = min(rows, len(self._has))
         found = np.ones(rows, np.bool_)
         found[:size] = ~self._has[:size]
         if age < self.age:
             found[:size] |= self._ages[:size] > age
+        if gone is not None:
+            found[gone.rows] = False
         return found if found.any() else None
 
 
