@@ -18,6 +18,9 @@ def compare_nibbles(
     factor: float,
     /,
 ) -> None: ...
+def words_of_ascii(
+    text: str, numbers: dict[str, int], words: list[str], longest: int, most_joined: int, /
+) -> bytes | None: ...
 
 HAS_NIBBLES: bool
 

@@ -46,6 +46,14 @@ an offset and a factor. The result of a row is its sum less the offset, times it
 threads go on.
 """
 
+words_of_ascii: Callable[[str, dict[str, int], list[str], int, int], bytes | None] | None = None
+"""Finds the words of a text as `search.words` says; None = only Python can.
+
+Takes the text, numbers by word, words by number (both get the words that are new), the most characters of a
+word and the most words that are joined to one; gives numbers as 32-bit integers, or None if the text is not
+ASCII.
+"""
+
 IS_COMPILED: bool
 """Whether there are any."""
 
@@ -61,5 +69,6 @@ else:
     take_requests = _native.take_requests
     consecutive_ids = _native.consecutive_ids
     render_run = _native.render_run
+    words_of_ascii = _native.words_of_ascii
     if _native.HAS_NIBBLES:
         compare_nibbles = _native.compare_nibbles

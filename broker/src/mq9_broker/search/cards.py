@@ -14,6 +14,10 @@ _TITLE: Final = 2.0
 _DESCRIPTION: Final = 1.5
 _LABEL: Final = 1.5
 _OTHER: Final = 1.0
+# Of a skill's members; those of the others count as _OTHER.
+_OF_SKILL: Final = {"name": _TITLE, "id": _TITLE, "tags": _LABEL, "examples": _DESCRIPTION}
+# Members of a body that say what an agent is; the second ones where there are none of the first.
+_DESCRIBING: Final = (("description", "payload"), ("desc", "summary"))
 
 # Characters of a body that its vectors are made of; the words of all of it are indexed.
 _MOST_HEAD: Final = 1_000
@@ -54,13 +58,20 @@ def read_card(body: bytes) -> Card:
     if not isinstance(root, dict):
         root = {"payload": root}
     fields: list[tuple[str, float]] = []
-    name = _text(root, "name")
-    title = _text(root, "title")
-    known = {key for key in ("name", "title", "description", "payload") if _text(root, key)} | {"tags"}
-    description = [text for key in ("description", "payload") if (text := _text(root, key))]
-    if not description:
-        known |= {key for key in ("desc", "summary") if _text(root, key)}
-        description = [text for key in ("desc", "summary") if (text := _text(root, key))]
+    name, title = _text(root, "name"), _text(root, "title")
+    known = {"tags"}
+    if name:
+        known.add("name")
+    if title:
+        known.add("title")
+    description: list[str] = []
+    for keys in _DESCRIBING:
+        for key in keys:
+            if text := _text(root, key):
+                known.add(key)
+                description.append(text)
+        if description:
+            break
     tags = _strings(root.get("tags"))
     if name:
         fields.append((name, _NAME))
@@ -98,9 +109,10 @@ def _read_skill(skill: Any, fields: list[tuple[str, float]]) -> str:
     if called:
         said.append(_MARKS.sub(" ", called))
     for key, value in skill.items():
-        weight = {"name": _TITLE, "id": _TITLE, "tags": _LABEL, "examples": _DESCRIPTION}.get(key, _OTHER)
+        weight = _OF_SKILL.get(key, _OTHER)
         texts = _strings(value)
-        fields += [(text, weight) for text in texts]
+        for text in texts:
+            fields.append((text, weight))
         if key in ("description", "tags", "examples"):
             said += texts
     return ", ".join(said)
@@ -112,6 +124,8 @@ def _text(record: dict[str, Any], key: str) -> str:
 
 
 def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
     found: list[str] = []
     stack = [value]
     while stack:

@@ -75,11 +75,11 @@ class _Collected:
     """Documents that are in no segment yet."""
 
     def __init__(self) -> None:
-        # Of new documents: words, and for each field how many there are, its weight and its document.
+        # Of new documents: words, for each field how many there are and its weight, and how many fields.
         self.words = array("I")
         self.lengths = array("I")
         self.weights = array("d")
-        self.places = array("I")
+        self.counts = array("I")
         self.rows: list[int] = []
         # Of documents whose impacts are known: words, impacts, and how many each document has.
         self.known_words = array("I")
@@ -134,15 +134,14 @@ class KeywordIndex:
             row: The number.
             fields: Its texts, and how much the words count in each.
         """
-        collected, of_text = self._collected, self._vocabulary.of_text
-        place = len(collected.rows)
+        collected, add_text = self._collected, self._vocabulary.add_text
         collected.rows.append(row)
+        count = 0
         for text, weight in fields:
-            words = of_text(text)
-            collected.words.extend(words)
-            collected.lengths.append(len(words))
+            collected.lengths.append(add_text(text, collected.words))
             collected.weights.append(weight)
-            collected.places.append(place)
+            count += 1
+        collected.counts.append(count)
 
     def add_known(self, row: int, known: Impacts) -> None:
         """Add a document whose impacts are known; they are what `seal` returned for it."""
@@ -330,7 +329,8 @@ def _impacts_of(collected: _Collected) -> tuple[NDArray[np.uint32], Scores, NDAr
     count = len(collected.rows)
     field_lengths = np.array(collected.lengths, np.uint32)
     words = np.array(collected.words, np.uint32)
-    places = np.repeat(np.array(collected.places, np.uint32), field_lengths)
+    fields = np.repeat(np.arange(count, dtype=np.uint32), np.array(collected.counts, np.uint32))
+    places = np.repeat(fields, field_lengths)
     weights = np.repeat(np.array(collected.weights, np.float64), field_lengths)
     lengths = np.bincount(places, weights, minlength=count)
     keys = places.astype(np.uint64) << np.uint64(32) | words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList  # type: ignore[import-untyped]
 
-from mq9_broker.search.words import compounds, words_of_compound
+from mq9_broker import native
+from mq9_broker.search.words import MAX_JOINED, MAX_WORD, compounds, words_of_compound
 
 Numbers = NDArray[np.uint32]
 
@@ -60,9 +62,14 @@ class Vocabulary:
         self._sorted = SortedList()
         self._sorted_to = 0
 
-    def of_text(self, text: str) -> list[int]:
-        """Return the words of a document, repeats included; new ones get a number."""
-        found: list[int] = []
+    def add_text(self, text: str, to: array[int]) -> int:
+        """Add the words of a text to others, repeats included, and return how many; new ones get a number."""
+        if native.words_of_ascii is not None:
+            numbers = native.words_of_ascii(text, self._numbers, self._words, MAX_WORD, MAX_JOINED)
+            if numbers is not None:
+                to.frombytes(numbers)
+                return len(numbers) // to.itemsize
+        before = len(to)
         remembered = self._remembered
         for compound in compounds(text):
             known = remembered.get(compound)
@@ -72,8 +79,8 @@ class Vocabulary:
                     if len(remembered) >= _MOST_REMEMBERED:
                         remembered.clear()
                     remembered[compound] = known
-            found += known
-        return found
+            to.extend(known)
+        return len(to) - before
 
     def of_words(self, words: Sequence[str]) -> list[int]:
         """Return the numbers of words; new ones get one."""

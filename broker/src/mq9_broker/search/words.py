@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 MAX_QUERY_WORDS: Final = 500
 # A longer word is cut: nobody looks for one.
 MAX_WORD: Final = 64
+# A compound of more words is not a word by itself.
+MAX_JOINED: Final = 8
 
 # Han (with extensions and compatibility forms), hiragana and katakana: scripts written without blanks.
 UNSPACED: Final = re.compile(
@@ -119,7 +121,7 @@ def _wholes(compound: str, parts: list[str]) -> list[str]:
     if not parts:
         return found
     sign = "++" if compound.endswith("++") else "#" if compound.endswith("#") else ""
-    if 1 < len(parts) <= 8 and not any(UNSPACED.match(part) for part in parts):
+    if 1 < len(parts) <= MAX_JOINED and not any(UNSPACED.match(part) for part in parts):
         joined = "".join(parts)
         if len(joined) <= MAX_WORD:
             found.append(joined)
