@@ -85,7 +85,7 @@ class App:
             max_reply=config.max_reply,
         )
         try:
-            engine = Engine(self._storage.store, limits)
+            engine = Engine(self._storage.store, limits, config.message_cache if config.data else 0)
         except (FormatError, StoreUnavailableError) as error:
             self._storage.store.close()
             raise StartError(f"--data {config.data}: {error}") from None

@@ -321,6 +321,13 @@ class Config:
         "room kept free in the data folder, with which the broker recovers once the disk has been full; "
         "0 = none: then it may take a restart with more room",
     )
+    message_cache: int = _option(
+        "Storage",
+        _size(0, 2**40),
+        128 * 2**20,
+        "with rocksdb: so much of what was sent last is kept in memory too; a backlog beyond it is read from "
+        "the disk",
+    )
 
     max_reply: int = _option(
         "Limits", _size(1024, 64 * 2**20), limits.MAX_REPLY, "a reply ends here or after one message"

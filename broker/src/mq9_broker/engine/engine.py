@@ -100,6 +100,8 @@ class Engine:
     Args:
         store: An empty store, or one that an engine of this format has written.
         limits: Bounds of mailboxes and replies.
+        message_cache: Bytes of messages that are kept beside the store, 8 MiB at least; more is worth it
+            where that is on a disk.
 
     Raises:
         FormatError: the store was written in another format, or by something else.
@@ -111,8 +113,8 @@ class Engine:
     After a tick it may still lie in the past: cleaning up goes on in bounded steps, so tick again soon.
     """
 
-    def __init__(self, store: Store, limits: EngineLimits) -> None:
-        self._state = State(store, limits)
+    def __init__(self, store: Store, limits: EngineLimits, message_cache: int = 0) -> None:
+        self._state = State(store, limits, message_cache)
         # Asked for with every request: without a call of Python.
         self.next_due = partial(getattr, self._state, "earliest_timer")
         if not check_format(store):

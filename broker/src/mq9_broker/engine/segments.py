@@ -42,11 +42,12 @@ EXPIRY_FIELD: Final = 5
 
 SEGMENT_MESSAGES: Final = 256
 SEGMENT_BYTES: Final = 65_536
-# Few, on purpose: reading a segment from the store costs less than touching one that has left the processor's
+# Little, on purpose: reading a segment from memory costs less than touching one that has left the processor's
 # caches, and every segment that is dropped has to be touched once more.
-_CACHED_SEGMENTS: Final = 144
+_LEAST_CACHE: Final = 8_388_608
+# Beside the limit of bytes, for small segments: one for each so many bytes.
+_BYTES_A_SEGMENT: Final = 65_536
 _DROPPED_SEGMENTS: Final = 16
-_CACHED_BYTES: Final = 8_388_608
 
 # create_time_ms, messages, the earliest expiry (0 = none expires), whether it is a run
 _HEADER: Final = Struct(">QIQ?")
@@ -187,10 +188,17 @@ class Tally(NamedTuple):
 
 
 class Segments:
-    """Finds, writes and thins out segments; keeps the decoded form of some."""
+    """Finds, writes and thins out segments; keeps the decoded form of some.
 
-    def __init__(self, transaction: Transaction) -> None:
+    Args:
+        transaction: Where they are.
+        cache: Bytes of those that are kept, 8 MiB at least.
+    """
+
+    def __init__(self, transaction: Transaction, cache: int) -> None:
         self._store = transaction
+        self._most_bytes = max(cache, _LEAST_CACHE)
+        self._most_segments = self._most_bytes // _BYTES_A_SEGMENT + _DROPPED_SEGMENTS
         self._cached: dict[bytes, Segment] = {}
         self._cached_bytes = 0
         self._cached_ids: dict[bytes, list[int]] = {}
@@ -262,12 +270,12 @@ class Segments:
             ids.append(first_id)
         else:
             insort(ids, first_id)
-        if len(cached) > _CACHED_SEGMENTS:
-            # Some at a time, for less than one by one.
-            for oldest in list(islice(cached.values(), _DROPPED_SEGMENTS)):
+        while len(cached) > self._most_segments or (
+            self._cached_bytes > self._most_bytes and len(cached) > 1
+        ):
+            # Some at a time, for less than one by one; never the new one.
+            for oldest in list(islice(cached.values(), min(_DROPPED_SEGMENTS, len(cached) - 1))):
                 self._drop(oldest)
-        while self._cached_bytes > _CACHED_BYTES and len(cached) > 1:
-            self._drop(next(iter(cached.values())))
 
     def _drop(self, segment: Segment) -> None:
         """Takes a segment out of the cache."""

@@ -28,10 +28,10 @@ _CACHED_MAILBOXES: Final = 16_384
 class State:
     """Everything here but the store is a cache, or lasts for one call."""
 
-    def __init__(self, store: Store, limits: EngineLimits) -> None:
+    def __init__(self, store: Store, limits: EngineLimits, message_cache: int) -> None:
         self.store = Transaction(store)
         self.limits = limits
-        self.segments = Segments(self.store)
+        self.segments = Segments(self.store, message_cache)
         self.now = 0
         """Logical time in ms: that of the command, or of the timer that runs."""
         self.time = 0
