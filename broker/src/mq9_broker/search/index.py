@@ -107,14 +107,16 @@ class SearchIndex(IndexedAgents):
         covered = np.zeros(size, np.int16) if not query.by_meaning else None
         needed = 0
         for word, is_needed in words:
-            weight = weigh(self._keywords.count, word, gone)
+            found = self._keywords.find(word)
+            weight = weigh(found.count, gone)
             needed += is_needed
             possible += weight if is_needed else 0.0
             counts = is_needed and word != beginning
-            self._keywords.score(word, weight, scores, covered if counts else None)
+            self._keywords.score(found, weight, scores, covered if counts else None)
         for word in others:
-            weight = weigh(self._keywords.count, word, gone)
-            self._keywords.score(word, weight, scores, None)
+            found = self._keywords.find(word)
+            weight = weigh(found.count, gone)
+            self._keywords.score(found, weight, scores, None)
         completed = self._completed(beginning, size) if beginning and covered is not None else None
         weight = weigh(self._having, completed)
         if completed is not None:

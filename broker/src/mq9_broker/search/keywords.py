@@ -58,6 +58,31 @@ class Impacts(NamedTuple):
     impacts: bytes
 
 
+class Postings(NamedTuple):
+    """Where the documents of a word stand.
+
+    Attributes:
+        number: The word's; negative: no document has it.
+        places: In each segment that has some.
+    """
+
+    number: int
+    places: list[tuple[Segment, slice]]
+
+    def count(self, gone: Gone | None) -> int:
+        """Return how many documents there are.
+
+        Args:
+            gone: Rows that have no document; None: all have one.
+        """
+        found = 0
+        for segment, where in self.places:
+            found += where.stop - where.start
+            if gone is not None:
+                found -= gone.among(segment.rows[where])
+        return found
+
+
 @dataclass(frozen=True)
 class Merge:
     """Some segments that shall be one; `run` may be called in any thread."""
@@ -250,42 +275,29 @@ class KeywordIndex:
 
     # Questions; everything that was added has been sealed.
 
-    def count(self, word: str, gone: Gone | None) -> int:
-        """Return how many documents have a word.
-
-        Args:
-            word: The word.
-            gone: Rows that have no document; None: all have one.
-        """
+    def find(self, word: str) -> Postings:
+        """Return where the documents of a word stand."""
         number = self._vocabulary.find(word)
         if number is None:
-            return 0
-        found = 0
-        for segment in self._segments:
-            place = segment.where(number)
-            if place.stop > place.start:
-                found += place.stop - place.start
-                found -= gone.among(segment.rows[place]) if gone is not None else 0
-        return found
+            return Postings(-1, [])
+        places = [(segment, segment.where(number)) for segment in self._segments]
+        return Postings(number, [(segment, place) for segment, place in places if place.stop > place.start])
 
-    def score(self, word: str, weight: float, scores: Scores, covered: NDArray[np.int16] | None) -> None:
+    def score(
+        self, found: Postings, weight: float, scores: Scores, covered: NDArray[np.int16] | None
+    ) -> None:
         """Add what a word says about each document.
 
         Args:
-            word: The word.
+            found: Where its documents stand.
             weight: How much it counts.
             scores: Where it is added, by row.
             covered: Where 1 is added for each document that has it, by row.
         """
-        number = self._vocabulary.find(word)
-        if number is None:
-            return
-        for place, segment in enumerate(self._segments):
-            where = segment.where(number)
-            if where.start == where.stop:
-                continue
-            if place == 0 and where.stop - where.start >= max(_LEAST_DENSE, len(scores) // _DENSE_PART):
-                dense = self._spread(number, segment, where, len(scores))
+        least_dense = max(_LEAST_DENSE, len(scores) // _DENSE_PART)
+        for segment, where in found.places:
+            if segment is self._segments[0] and where.stop - where.start >= least_dense:
+                dense = self._spread(found.number, segment, where, len(scores))
                 size = len(dense)
                 scores[:size] += np.float32(weight) * dense
                 if covered is not None:

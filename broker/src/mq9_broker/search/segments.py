@@ -68,7 +68,7 @@ class Segment(NamedTuple):
 
     def where(self, word: int) -> slice:
         """Return where the documents of a word stand in `rows` and `impacts`."""
-        place = int(np.searchsorted(self.words, np.uint32(word)))
+        place = int(self.words.searchsorted(np.uint32(word)))
         if place == len(self.words) or self.words[place] != word:
             return _NOTHING
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
