@@ -118,6 +118,19 @@ async def test_plain_sends_of_one_read_are_one_call_of_the_engine() -> None:
     assert [reply["msg_id"] for reply in client.replies.values()] == [n // 2 for n in range(200)]
 
 
+@pytest.mark.parametrize("with_fetch", [False, True])
+async def test_what_failed_is_counted_by_operation(with_fetch: bool) -> None:
+    broker, client = Broker(), Connection()
+    ack = ("MSG.ACK.missing", {"group_name": "g", "msg_ids": [1]})
+    requests: list[tuple[str, Any]] = [("MSG.SEND.missing", b"x"), ack, ("MSG.SEND.missing", b"x")]
+    failed = {("msg.send", "mailbox_not_found"): 2, ("msg.ack", "mailbox_not_found"): 1}
+    if with_fetch:
+        requests.append(("MSG.FETCH.missing", fetch_body("g", lease_ms=1000)))
+        failed["msg.fetch", "mailbox_not_found"] = 1
+    broker.send_requests(client, *requests)
+    assert dict(broker.shell.meter.failed) == failed
+
+
 async def test_requests_without_reply_subject_are_carried_out_silently() -> None:
     broker, client = Broker(), Connection()
     broker.create("a")

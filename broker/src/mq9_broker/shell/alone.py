@@ -92,24 +92,21 @@ class Alone(Waking):
         except Exception:
             return None
 
-    def _answer_sends(
-        self, connection: Connection, requests: Sequence[Request], results: Sequence[Result]
+    def _answer_each(
+        self, requests: Sequence[Request], results: Sequence[Result], replies: list[tuple[bytes, bytes]]
     ) -> None:
-        """Answer SENDs, once they were carried out."""
-        replies: list[tuple[bytes, bytes]] = []
+        """Note the replies to requests other than FETCHes, once they were carried out."""
         last: Sequence[Effect] = ()
-        for (_, reply_to, _, _), (reply, effects) in zip(requests, results, strict=True):
+        for (subject, reply_to, _, _), (reply, effects) in zip(requests, results, strict=True):
             if reply_to is not None:
                 replies.append((reply_to, reply))
             if not effects:
                 if not reply.startswith(SUCCESS):
-                    self._count_failure("msg.send", reply)
+                    self._count_failure(self._router.route(subject).operation.name, reply)
             # A run of SENDs to one mailbox has the very same effects.
             elif effects is not last:
                 last = effects
                 self._take_in(effects)
-        if replies:
-            self._send(connection, replies)
 
     def _answer_alone(
         self, connection: Connection, reply_to: bytes | None, command: Single, result: Result

@@ -25,18 +25,18 @@ class Chunk:
         connection: Who asked.
         now_ms: When.
         commands: What the engine still has to do.
-        targets: Where the reply of the command at the same place goes; None = nowhere.
+        requests: The request that each command came from, at the same place.
         fetches: FETCHes among the commands, by their place.
         replies: (reply subject, JSON), in the order of the requests.
     """
 
-    __slots__ = ("_reads", "commands", "connection", "fetches", "now_ms", "replies", "targets")
+    __slots__ = ("_reads", "commands", "connection", "fetches", "now_ms", "replies", "requests")
 
     def __init__(self, connection: Connection, now_ms: int) -> None:
         self.connection = connection
         self.now_ms = now_ms
         self.commands: list[Command] = []
-        self.targets: list[bytes | None] = []
+        self.requests: list[Request] = []
         self.fetches: dict[int, Waiter] = {}
         self.replies: list[tuple[bytes, bytes]] = []
         self._reads = 0
@@ -51,10 +51,10 @@ class Chunk:
             raise EnoughError
         self._reads += 1
 
-    def collect(self, command: Command, reply_to: bytes | None) -> None:
-        """Note a command."""
+    def collect(self, command: Command, request: Request) -> None:
+        """Note the command of a request."""
         self.commands.append(command)
-        self.targets.append(reply_to)
+        self.requests.append(request)
 
     def reply(self, reply_to: bytes | None, reply: bytes) -> None:
         """Answer, if anybody wants to know."""

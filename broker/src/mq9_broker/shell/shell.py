@@ -219,25 +219,26 @@ class Shell(Together):
                 self.meter.requests(name, 1, perf_counter() - began)
                 return 1
         chunk = Chunk(connection, now_ms)
-        commands, targets = chunk.commands, chunk.targets
+        commands, collected = chunk.commands, chunk.requests
         plain_sends, known_routes = self._plain_sends, self._router.remembered
         waiting = iter(requests)
         left = held = 0
         seen: dict[str, int] = {}  # requests by operation, but for plain SENDs
-        for subject, reply_to, headers, payload in waiting:
+        for request in waiting:
+            subject, reply_to, headers, payload = request
             if headers is None and subject in plain_sends:
                 commands.append((plain_sends[subject], LANE_NORMAL, b"", payload, None))
-                targets.append(reply_to)
+                collected.append(request)
                 continue
             name = _UNKNOWN_OPERATION
             try:
                 route = known_routes.get(subject) or self._router.route(subject)
                 name = route.operation.name
                 if connection in self._held and route.operation.partition == _REGISTRY:
-                    self._hold(connection, (subject, reply_to, headers, payload))
+                    self._hold(connection, request)
                     held += 1
                     continue
-                self._handlers[name](chunk, (subject, reply_to, headers, payload), route)
+                self._handlers[name](chunk, request, route)
                 seen[name] = seen.get(name, 0) + 1
             except EnoughError:
                 left = 1 + length_hint(waiting)
@@ -329,9 +330,9 @@ class Shell(Together):
         decode = HeaderDecoder(operation).decode
 
         def send(chunk: Chunk, request: Request, route: Route) -> None:
-            subject, reply_to, headers, payload = request
+            subject, _, headers, payload = request
             lane, kept, options = decode(headers) if headers is not None else (LANE_NORMAL, b"", None)
-            chunk.collect((route.address, lane, kept, payload, options), reply_to)
+            chunk.collect((route.address, lane, kept, payload, options), request)
             if len(self._plain_sends) >= REMEMBERED_SUBJECTS:
                 self._plain_sends.clear()
             self._plain_sends[subject] = route.address
@@ -339,7 +340,7 @@ class Shell(Together):
         return send
 
     def _write(self, chunk: Chunk, request: Request, route: Route) -> None:
-        chunk.collect(self._decode(request, route), request[1])
+        chunk.collect(self._decode(request, route), request)
 
     def _read(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
@@ -354,7 +355,7 @@ class Shell(Together):
         command = self._decode(request, route)
         assert isinstance(command, AgentReport)
         status = status_of(command.status)
-        chunk.collect(msgspec.structs.replace(command, status=status), request[1])
+        chunk.collect(msgspec.structs.replace(command, status=status), request)
 
     def _discover(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
@@ -407,7 +408,7 @@ class Shell(Together):
         # What the FETCHes before it delivered is known only when they have been carried out.
         if chunk.fetches and names_last_alone(command):
             self._apply_chunk(chunk)
-        chunk.collect(self._confirming(command), request[1])
+        chunk.collect(self._confirming(command), request)
 
     def _fetch(self, chunk: Chunk, request: Request, route: Route) -> None:
         reply_to = request[1]
@@ -424,8 +425,7 @@ class Shell(Together):
             if self._look(waiter, chunk.now_ms, chunk.replies):
                 return
         chunk.fetches[len(chunk.commands)] = waiter
-        chunk.commands.append(command)
-        chunk.targets.append(reply_to)
+        chunk.collect(command, request)
 
     def _decode_fetch(self, request: Request, route: Route) -> MsgFetch:
         # A consumer sends the very same FETCH again and again.
@@ -449,26 +449,17 @@ class Shell(Together):
 
     def _apply_chunk(self, chunk: Chunk) -> None:
         """Carry out what was collected so far, and answer it."""
-        commands, targets, fetches, replies = chunk.commands, chunk.targets, chunk.fetches, chunk.replies
+        commands = chunk.commands
         if not commands:
             return
         results = self._apply(chunk.now_ms, commands)
-        if fetches:
+        if chunk.fetches:
             self._answer_with_fetches(chunk, results)
         else:
-            last: Sequence[Effect] = ()
-            for place, (target, (reply, effects)) in enumerate(zip(targets, results, strict=True)):
-                if target is not None:
-                    replies.append((target, reply))
-                if not effects and not reply.startswith(SUCCESS):
-                    self._count_failure(_name_of(commands[place]), reply)
-                # A run of SENDs to one mailbox has the very same effects.
-                if effects and effects is not last:
-                    last = effects
-                    self._take_in(effects)
+            self._answer_each(chunk.requests, results, chunk.replies)
         commands.clear()
-        targets.clear()
-        fetches.clear()
+        chunk.requests.clear()
+        chunk.fetches.clear()
 
     def _catch_up(self, chunk: Chunk) -> None:
         """Carry out what was collected so far, and all that it sets off."""
@@ -492,13 +483,13 @@ class Shell(Together):
 
     def _answer_with_fetches(self, chunk: Chunk, results: Sequence[Result]) -> None:
         """Answer commands among which there are FETCHes: those that found nothing may wait."""
-        for place, (target, (reply, effects)) in enumerate(zip(chunk.targets, results, strict=True)):
+        for place, (request, (reply, effects)) in enumerate(zip(chunk.requests, results, strict=True)):
             # What a FETCH brought is mostly all that it did.
             only = effects[0] if len(effects) == 1 else None
             if not isinstance(only, Fetched):
                 self._take_in(effects)
                 if not effects and not reply.startswith(SUCCESS):
-                    self._count_failure(_name_of(chunk.commands[place]), reply)
+                    self._count_failure(self._router.route(request[0]).operation.name, reply)
             waiter = chunk.fetches.get(place)
             if waiter is not None:
                 fetched = only if isinstance(only, Fetched) else fetched_by(effects)
@@ -507,8 +498,7 @@ class Shell(Together):
                     continue
                 if fetched is not None:
                     self._remember(fetched)
-            if target is not None:
-                chunk.replies.append((target, reply))
+            chunk.reply(request[1], reply)
 
     def _count_failure(self, name: str, reply: bytes) -> None:
         self.meter.failed[name, code_of(reply)] += 1
@@ -622,11 +612,6 @@ class Shell(Together):
         error_id = secrets.token_hex(4)
         _log.exception("error %s: unexpected failure: %s", error_id, what, extra={"error_id": error_id})
         return errors.internal(f"the broker's log has it as error {error_id}")
-
-
-def _name_of(command: Command) -> str:
-    """Return the operation that a command belongs to."""
-    return "msg.send" if isinstance(command, tuple) else str(type(command).__struct_config__.tag)
 
 
 def _send_now(connection: Connection, replies: list[tuple[bytes, bytes]]) -> None:

@@ -170,7 +170,10 @@ class Together(Alone):
             if command is None:
                 counts[_SEND] += len(requests)
                 some = results[place : place + len(requests)]
-                self._answer_sends(connection, requests, some)
+                replies: list[tuple[bytes, bytes]] = []
+                self._answer_each(requests, some, replies)
+                if replies:
+                    self._send(connection, replies)
             else:
                 name = self._answer_alone(connection, requests[0][1], command, results[place])
                 counts[name] += 1
