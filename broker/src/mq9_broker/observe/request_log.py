@@ -16,6 +16,7 @@ import msgspec
 
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.observe.census import hash_of
+from mq9_broker.observe.wrappers import ConnectionWrapper, HandlerWrapper
 from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.shell.router import Router
 from mq9_broker.transport.interface import ClientConnection, Handler, Reply, Request
@@ -61,22 +62,15 @@ class _Request:
 _decode_answer = msgspec.json.Decoder(_Answer).decode
 
 
-class _LoggedConnection:
+class _LoggedConnection(ConnectionWrapper):
     """A client's connection, which writes lines as the replies leave."""
 
-    __slots__ = ("_connection", "open")
+    __slots__ = ("open",)
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         # Requests that are not answered yet, by reply subject and in order.
         self.open: dict[bytes, list[_Request]] = {}
-
-    @property
-    def is_closed(self) -> bool:
-        return self._connection.is_closed
-
-    def listens(self, subject: bytes) -> bool:
-        return self._connection.listens(subject)
 
     def send_replies(self, replies: list[Reply]) -> None:
         self._connection.send_replies(replies)
@@ -92,7 +86,7 @@ class _LoggedConnection:
                 del self.open[reply_to]
 
 
-class RequestLog:
+class RequestLog(HandlerWrapper):
     """Writes a line for each request that another handler carries out, as long as its level is debug.
 
     Once it has handled a request of a connection it has to hear of that one's end.
@@ -103,7 +97,7 @@ class RequestLog:
     """
 
     def __init__(self, handler: Handler, *, show_addresses: bool = False) -> None:
-        self._handler = handler
+        super().__init__(handler)
         self._show_addresses = show_addresses
         self._router = Router(OPERATIONS)
         self._connections: dict[ClientConnection, _LoggedConnection] = {}
@@ -140,7 +134,7 @@ class RequestLog:
         """Carry out requests of several connections; see `Handler`."""
         if not self._connections and not self.is_wanted():
             return self._handler.handle_all(parts)
-        return [self.handle(connection, requests) for connection, requests in parts]
+        return super().handle_all(parts)
 
     def connection_closed(self, connection: ClientConnection) -> None:
         """Forget a connection; requests that are not answered yet never will be."""

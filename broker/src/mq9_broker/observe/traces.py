@@ -45,6 +45,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.observe.census import hash_of
 from mq9_broker.observe.trace_context import ADDED_BYTES, TraceContext, context_of, parse, with_parent
+from mq9_broker.observe.wrappers import ConnectionWrapper, HandlerWrapper
 from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.shell.router import Router
 from mq9_broker.transport.interface import ClientConnection, Handler, Reply, Request
@@ -148,19 +149,15 @@ class _ReplyTo(bytes):
     span: Span
 
 
-class _TracedConnection:
+class _TracedConnection(ConnectionWrapper):
     """A client's connection, which ends spans as the replies leave."""
 
-    __slots__ = ("_connection", "open")
+    __slots__ = ("open",)
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         # Spans of requests that are not answered yet.
         self.open: dict[Span, None] = {}
-
-    @property
-    def is_closed(self) -> bool:
-        return self._connection.is_closed
 
     def listens(self, subject: bytes) -> bool:
         return self._connection.listens(bytes(subject))
@@ -176,7 +173,7 @@ class _TracedConnection:
                 _end(reply_to.span, reply)
 
 
-class TracedHandler:
+class TracedHandler(HandlerWrapper):
     """Gives each request that another handler carries out a span.
 
     Args:
@@ -189,7 +186,7 @@ class TracedHandler:
     """
 
     def __init__(self, handler: Handler, tracer: Tracer, options: TraceOptions | None = None) -> None:
-        self._handler = handler
+        super().__init__(handler)
         self._tracer = tracer
         self._options = options if options is not None else TraceOptions()
         self.allowance = Allowance(self._options.per_second)
@@ -222,10 +219,6 @@ class TracedHandler:
             elif requests[place][1] is None:
                 span.end()
         return done
-
-    def handle_all(self, parts: Sequence[tuple[ClientConnection, list[Request]]]) -> list[int]:
-        """Carry out requests of several connections; see `Handler`."""
-        return [self.handle(connection, requests) for connection, requests in parts]
 
     def connection_closed(self, connection: ClientConnection) -> None:
         """Forget a connection; requests that are not answered yet never will be."""
