@@ -113,9 +113,10 @@ class Bench:
         if self.cold:
             self.engine = Engine(self.store, self.limits)
         due = self.engine.next_due()
-        if self.engine.fetch_is_write(command) or (due is not None and due <= self.now):
+        if due is not None and due <= self.now:
             return self.call(command)
-        return opened(self.engine.read_fetch(self.now, command).reply)
+        found = self.engine.look(self.now, command)
+        return self.call(command) if found is None else opened(found.reply)
 
     def fetch(self, group: str = "g", name: str = BOX, **fields: Any) -> list[int]:
         return ids(self.fetch_reply(group, name, **fields))
