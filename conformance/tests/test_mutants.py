@@ -1,13 +1,21 @@
+import asyncio
 from collections import Counter
 
 import pytest
 
+from mq9_broker.clock import ManualClock
+from mq9_broker.engine import Engine, EngineLimits
+from mq9_broker.shell.shell import Shell
+from mq9_broker.store import MemoryStore
+from mq9_broker.transport.connection import Connection
 from mq9_conformance.adapter import find_adapters
-from mq9_conformance.mutants import adapters, brokers
+from mq9_conformance.mutants import adapters, brokers, edge
 from mq9_conformance.mutants import run as mutants_run
 from mq9_conformance.mutants.edge import Ask, put_together, take_apart
 from mq9_conformance.scenario import load_folder
 from mq9_conformance.spec import find_spec
+
+SEND = b"$mq9.AI.MSG.SEND.a"
 
 
 def test_there_are_enough_and_each_breaks_a_requirement_of_the_spec(spec):
@@ -36,6 +44,31 @@ def test_an_edit_that_changes_nothing_leaves_the_bytes_alone(spec):
     assert put_together(ask, request)[3] == b'{"msg_id": 1}'
     ask.headers = []
     assert put_together(ask, request)[2] is None
+
+
+class Client:
+    """A connection as the shell sees it."""
+
+    is_closed = False
+
+    def __init__(self):
+        self.replies = []
+
+    def send_replies(self, replies):
+        self.replies += replies
+
+
+async def test_an_edit_meets_requests_of_several_clients_at_once(monkeypatch):
+    for owner, name in ((Shell, "handle"), (Shell, "handle_all"), (Connection, "send_replies")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # is put back after the test
+    shell = Shell(Engine(MemoryStore(), EngineLimits()), ManualClock(1_700_000_000_000))
+    shell.start(asyncio.get_running_loop())
+    clients = [Client(), Client()]
+    shell.handle(clients[0], [(b"$mq9.AI.MAILBOX.CREATE", None, None, b'{"name":"a"}')])
+    shell.handle(clients[0], [(SEND, None, None, b"before")])
+    edge.install_edits(brokers.Mutant("swallows", "SEND-001", request=lambda ask: False))
+    assert shell.handle_all([(client, [(SEND, b"in.1", None, b"after")]) for client in clients]) == [1, 1]
+    assert [client.replies for client in clients] == [[], []]
 
 
 def test_an_unknown_mutant_does_not_start():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from .edge import Ask, EditReply, EditRequest, Mutant, install_edits
+from .edge import Ask, EditReply, EditRequest, Mutant, install_edits, replace_handle
 
 Reply = dict[str, Any]
 
@@ -369,7 +369,7 @@ def _requests_are_visible() -> None:
                 found.connection.deliver(found, Publish(subject, reply_to, headers, payload))
         return handle(self, connection, requests)
 
-    Shell.handle = visible  # type: ignore[method-assign]
+    replace_handle(visible)
 
 
 def _replies_go_everywhere() -> None:

@@ -1,7 +1,8 @@
 """The edge at which most broker mutants sit: requests before the shell sees them, replies on their way out.
 
-Only two things of the broker are touched, both public between its parts: `Shell.handle` and the connection's
-`send_replies`. They are attributes of classes, so that a broker that is loaded already gets them too.
+Only two things of the broker are touched, both public between its parts: `Shell.handle`, with `handle_all`
+that then calls it for each client, and the connection's `send_replies`. They are attributes of classes, so
+that a broker that is loaded already gets them too.
 """
 
 from __future__ import annotations
@@ -69,6 +70,17 @@ def protocol() -> Spec:
     return load_spec(find_spec())
 
 
+def replace_handle(handle: Callable[[Any, Any, Any], int]) -> None:
+    """Has the broker of this process handle every request so, those of several clients at once too."""
+    from mq9_broker.shell.shell import Shell  # noqa: PLC0415 (only in a broker's process)
+
+    def handle_all(self: Any, parts: Any) -> list[int]:
+        return [handle(self, connection, requests) for connection, requests in parts]
+
+    Shell.handle = handle  # type: ignore[method-assign, assignment]
+    Shell.handle_all = handle_all  # type: ignore[method-assign]
+
+
 def install_edits(mutant: Mutant) -> None:
     """Puts a mutant's edits into the broker of this process."""
     from mq9_broker.shell.shell import Shell  # noqa: PLC0415 (only in a broker's process)
@@ -99,7 +111,7 @@ def install_edits(mutant: Mutant) -> None:
             edited.append((subject, body))
         send_replies(self, edited)
 
-    Shell.handle = edited_handle  # type: ignore[method-assign]
+    replace_handle(edited_handle)
     Connection.send_replies = edited_replies  # type: ignore[method-assign]
 
 
