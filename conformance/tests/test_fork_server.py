@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,23 @@ async def test_a_killed_broker_ends_with_its_signal_and_others_go_on(
     assert other.returncode is None
     other.terminate()
     assert await other.wait() == 0
+
+
+async def test_brokers_that_are_asked_for_at_once_come_from_one_process(
+    server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+    create = asyncio.create_subprocess_exec
+
+    async def counted(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        nonlocal begun
+        begun += 1
+        return await create(*command, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", counted)
+    brokers = await asyncio.gather(*(started(server, tmp_path) for _ in range(3)))
+    assert begun == 1
+    assert [broker.returncode for broker in brokers] == [None] * 3
 
 
 async def test_a_broker_that_cannot_start_says_why(server: ForkServer, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ class ForkServer:
         self._mutants = mutants
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
 
     async def spawn(
         self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
@@ -114,8 +115,9 @@ class ForkServer:
             environment: Variables beside those of this process.
             folder: The working directory.
         """
-        if self._socket is None:
-            await self._start()
+        async with self._starting:
+            if self._socket is None:
+                await self._start()
         assert self._socket is not None
         stdout, stdout_end = await _pipe()
         stderr, stderr_end = await _pipe()
