@@ -218,7 +218,7 @@ async def _agents_are_removed(spec: Spec, broker: Broker) -> bool:
             for name in names:
                 await operations.call("agent_unregister", {"name": name}, CallOptions())
             removed |= names
-    except (CallFailed, HarnessError, OSError, asyncio.TimeoutError):
+    except (CallFailed, HarnessError, OSError, asyncio.TimeoutError, KeyError, TypeError):
         return False
     finally:
         await client.close()
