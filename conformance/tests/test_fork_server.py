@@ -1,19 +1,24 @@
-"""Brokers that are forked end as others do, and with the process that forks them."""
+"""What is forked ends as other processes do, and with the process that forks it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mq9_conformance import fork_server
+from mq9_conformance.adapter import AdapterConfig, AdapterProcess, find_adapters
 from mq9_conformance.brokers import ReferenceBroker
 from mq9_conformance.fork_server import ForkedProcess, ForkServer
+from mq9_conformance.results import CallFailed, HarnessError
+from mq9_conformance.spec import find_spec
 
 pytestmark = pytest.mark.skipif(not fork_server.available(), reason="NOT RUN: this kernel has no pidfd")
 SERVE = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--store", "memory"]
@@ -90,9 +95,9 @@ async def test_with_the_server_its_brokers_end(server: ForkServer, tmp_path: Pat
         os.kill(process.pid, 0)
 
 
-@pytest.mark.parametrize("mutants", [False, True])
-async def test_a_broker_has_the_variables_it_was_given(mutants: bool) -> None:
-    server = ForkServer(mutants=mutants)
+@pytest.mark.parametrize("known_before", [{}, {"MQ9_MUTANT": ""}], ids=["sound", "mutants"])
+async def test_a_broker_has_the_variables_it_was_given(known_before: dict[str, str]) -> None:
+    server = ForkServer(environment=known_before)
     broker = ReferenceBroker(
         ("127.0.0.1", 0), environment={"MQ9_MAX_PAYLOAD": "2222", "MQ9_MUTANT": ""}, fork_server=server
     )
@@ -106,3 +111,32 @@ async def test_a_broker_has_the_variables_it_was_given(mutants: bool) -> None:
         await broker.kill()
         broker.remove_data()
         await server.close()
+
+
+@pytest.fixture
+async def broken_adapter() -> AsyncIterator[AdapterConfig]:
+    [config] = [config for config in find_adapters(find_spec().parent) if config.name == "python"]
+    server = ForkServer(fork_server.BROKEN_ADAPTER, folder=config.folder)
+    yield replace(config, fork_server=server)
+    await server.close()
+
+
+async def test_adapters_have_the_mutant_that_each_was_given(broken_adapter: AdapterConfig) -> None:
+    answers = {}
+    for mutant in ("timeout-is-closed", "bounds-clamp", "field-is-not-named"):
+        process = AdapterProcess(replace(broken_adapter, environment={"MQ9_MUTANT": mutant}), sys.executable)
+        await process.start()
+        assert process.hello["sdk"] == "python"
+        with pytest.raises(CallFailed) as refused:
+            await process.request("connect", client="c", args={"servers": []})
+        answers[mutant] = refused.value.field
+        assert await process.stop() is None
+        assert not process.alive
+    assert answers == {"timeout-is-closed": "servers", "bounds-clamp": "servers", "field-is-not-named": None}
+
+
+async def test_an_adapter_with_an_unknown_mutant_says_so(broken_adapter: AdapterConfig) -> None:
+    process = AdapterProcess(replace(broken_adapter, environment={"MQ9_MUTANT": "x"}), sys.executable)
+    with pytest.raises(HarnessError, match="there is no adapter mutant 'x'"):
+        await process.start()
+    assert "ended with 1" in str(await process.stop())

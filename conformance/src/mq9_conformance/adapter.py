@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from .fork_server import ForkedProcess, ForkServer
 from .results import CallFailed, CallOptions, HarnessError
 from .spec import Operation, Parameter, Spec
 from .timeline import Timeline
@@ -47,6 +48,8 @@ class AdapterConfig:
     """The JUnit file of the SDK's own tests, with its wire vectors."""
     environment: dict[str, str] = field(default_factory=dict)
     mutants: list[DeclaredMutant] = field(default_factory=list)
+    fork_server: ForkServer | None = None
+    """Forks the adapter, instead of `command`."""
 
     def missing(self) -> str | None:
         """Says why this adapter cannot run here, None if it can."""
@@ -99,19 +102,30 @@ class AdapterProcess:
         self._ids = itertools.count(1)
         self._open: dict[int, asyncio.Future[Any]] = {}
         self._channels: dict[str, Channel] = {}
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stderr: list[str] = []
 
     async def start(self) -> None:
         """Starts the process and says hello."""
-        command = [self._python if word == "{python}" else word for word in self.config.command]
-        environment = {**os.environ, **self.config.environment}
+        self._process = await self._new_process()
+        self._tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._read_errors())]
+        self.hello = await self.request("hello", timeout_s=_START_TIMEOUT_S)
+        if not isinstance(self.hello, dict) or "sdk" not in self.hello:
+            raise HarnessError(
+                f"adapter {self.config.name}: hello was answered {self.hello!r}, `sdk` was expected"
+            )
+
+    async def _new_process(self) -> asyncio.subprocess.Process | ForkedProcess:
+        config = self.config
+        if config.fork_server is not None:
+            return await config.fork_server.spawn([], config.environment, config.folder)
+        command = [self._python if word == "{python}" else word for word in config.command]
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *command,
-                cwd=self.config.folder,
-                env=environment,
+                cwd=config.folder,
+                env={**os.environ, **config.environment},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
@@ -119,14 +133,8 @@ class AdapterProcess:
             )
         except OSError as error:
             raise HarnessError(
-                f"adapter {self.config.name} does not start: {' '.join(command)}: {error}"
+                f"adapter {config.name} does not start: {' '.join(command)}: {error}"
             ) from error
-        self._tasks = [asyncio.ensure_future(self._read()), asyncio.ensure_future(self._read_errors())]
-        self.hello = await self.request("hello", timeout_s=_START_TIMEOUT_S)
-        if not isinstance(self.hello, dict) or "sdk" not in self.hello:
-            raise HarnessError(
-                f"adapter {self.config.name}: hello was answered {self.hello!r}, `sdk` was expected"
-            )
 
     @property
     def alive(self) -> bool:

@@ -1,7 +1,7 @@
-"""Starts many reference brokers quickly: a process that has the broker loaded forks one for each request.
+"""Starts one program many times quickly: a process that has it loaded forks one for each request.
 
-Half a second goes into loading the broker; a run starts hundreds. What is forked is the same program with the
-same arguments. Needs a kernel with pidfd (Linux); elsewhere brokers are started one by one.
+Half a second goes into loading the broker or the Python adapter; a run starts hundreds. What is forked is the
+same program with the same arguments. Needs a kernel with pidfd (Linux); elsewhere each is started by itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import array
 import asyncio
 import contextlib
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -22,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 _MOST_BYTES = 1 << 20
-_OUTPUT_LIMIT = 1 << 20
-# stdout, stderr, and where the exit code is reported
-_DESCRIPTORS = 3
+_OUTPUT_LIMIT = 1 << 26
+# stdin, stdout, stderr, and where the exit code is reported
+_DESCRIPTORS = 4
+
+BROKER = "mq9_conformance.reference_broker"
+BROKEN_ADAPTER = "mq9_conformance.mutants.python_adapter"
 
 
 def available() -> bool:
@@ -33,9 +37,16 @@ def available() -> bool:
 
 
 class ForkedProcess:
-    """A forked process; what `asyncio.subprocess.Process` offers, as far as brokers need it."""
+    """A forked process; what `asyncio.subprocess.Process` offers, as far as brokers and adapters need it."""
 
-    def __init__(self, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader, ended: int) -> None:
+    def __init__(
+        self,
+        stdin: asyncio.WriteTransport,
+        stdout: asyncio.StreamReader,
+        stderr: asyncio.StreamReader,
+        ended: int,
+    ) -> None:
+        self.stdin: asyncio.WriteTransport | None = stdin
         self.stdout: asyncio.StreamReader | None = stdout
         self.stderr: asyncio.StreamReader | None = stderr
         self.returncode: int | None = None
@@ -85,10 +96,12 @@ class ForkedProcess:
             return
         asyncio.get_running_loop().remove_reader(self._ended)
         os.close(self._ended)
+        if self.stdin is not None and not self.stdin.is_closing():
+            self.stdin.abort()
         if self.returncode is None:
-            self.returncode = -int(signal.SIGKILL)  # the server ended, and its brokers with it
+            self.returncode = -int(signal.SIGKILL)  # the server ended, and what it forked with it
         if not self._began.done():
-            self._began.set_exception(EOFError("the process that forks brokers has ended"))
+            self._began.set_exception(EOFError("the process that forks has ended"))
         self._done.set()
 
 
@@ -96,11 +109,21 @@ class ForkServer:
     """The process that forks, seen from the one that asks. It starts at the first request.
 
     Args:
-        mutants: Brokers with mutants come too: what puts these in place is loaded beforehand as well.
+        program: A module: its `preload` is called once, its `main` in each process that is forked.
+        environment: Variables that `preload` finds beside those of this process.
+        folder: The working directory of `preload`.
     """
 
-    def __init__(self, *, mutants: bool = False) -> None:
-        self._mutants = mutants
+    def __init__(
+        self,
+        program: str = BROKER,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._program = program
+        self._environment = dict(environment or {})
+        self._folder = folder
         self._socket: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
@@ -108,10 +131,10 @@ class ForkServer:
     async def spawn(
         self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path
     ) -> ForkedProcess:
-        """Starts a reference broker.
+        """Forks the program.
 
         Args:
-            arguments: What the command `mq9-broker` is given.
+            arguments: What its command is given.
             environment: Variables beside those of this process.
             folder: The working directory.
         """
@@ -119,22 +142,23 @@ class ForkServer:
             if self._socket is None:
                 await self._start()
         assert self._socket is not None
+        stdin_end, stdin = await _pipe_to_write()
         stdout, stdout_end = await _pipe()
         stderr, stderr_end = await _pipe()
         ended, ended_end = os.pipe()
         request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}
-        descriptors = [stdout_end, stderr_end, ended_end]
+        descriptors = [stdin_end, stdout_end, stderr_end, ended_end]
         try:
             socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-        process = ForkedProcess(stdout, stderr, ended)
+        process = ForkedProcess(stdin, stdout, stderr, ended)
         await process.begin()
         return process
 
     async def close(self) -> None:
-        """Ends the process, and brokers that still run."""
+        """Ends the process, and what it forked that still runs."""
         if self._socket is None or self._process is None:
             return
         self._socket.close()
@@ -149,7 +173,9 @@ class ForkServer:
                 "-m",
                 "mq9_conformance.fork_server",
                 str(theirs.fileno()),
-                *(["mutants"] if self._mutants else []),
+                self._program,
+                env={**os.environ, **self._environment},
+                cwd=self._folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -165,17 +191,18 @@ async def _pipe() -> tuple[asyncio.StreamReader, int]:
     return reader, write_end
 
 
-def serve(requests: socket.socket, *, mutants: bool) -> None:
-    """Forks a broker for each request, until the other side closes; then ends what still runs."""
-    from mq9_broker import app  # noqa: F401, PLC0415 (loaded for those that are forked)
+async def _pipe_to_write() -> tuple[int, asyncio.WriteTransport]:
+    """A pipe: the descriptor of the other end, a transport that writes for this one."""
+    read_end, write_end = os.pipe()
+    transport, _ = await asyncio.get_running_loop().connect_write_pipe(
+        asyncio.BaseProtocol, os.fdopen(write_end, "wb")
+    )
+    return read_end, transport
 
-    from . import reference_broker  # noqa: PLC0415
 
-    if mutants:
-        from .mutants import brokers  # noqa: F401, PLC0415
-        from .mutants.edge import protocol  # noqa: PLC0415
-
-        protocol()
+def serve(requests: socket.socket, program: Any) -> None:
+    """Forks a program for each request, until the other side closes; then ends what still runs."""
+    program.preload()
     # What is loaded is never looked at again, so that its memory stays shared.
     gc.freeze()
     running: dict[int, tuple[int, int]] = {}  # pidfd -> process id, where its end is reported
@@ -197,13 +224,13 @@ def serve(requests: socket.socket, *, mutants: bool) -> None:
                         os.kill(process, signal.SIGKILL)
                         os.waitpid(process, 0)
                     return
-                stdout, stderr, ended = array.array("i", descriptors)
+                stdin, stdout, stderr, ended = array.array("i", descriptors)
                 process = os.fork()
                 if process == 0:
                     inherited = [requests.fileno(), ended, *running, *(end for _, end in running.values())]
-                    _become_broker(json.loads(data), stdout, stderr, inherited, reference_broker.main)
-                os.close(stdout)
-                os.close(stderr)
+                    _become(json.loads(data), (stdin, stdout, stderr), inherited, program.main)
+                for descriptor in (stdin, stdout, stderr):
+                    os.close(descriptor)
                 pidfd = os.pidfd_open(process)
                 running[pidfd] = (process, ended)
                 selector.register(pidfd, selectors.EVENT_READ)
@@ -215,24 +242,25 @@ def _report(descriptor: int, number: int) -> None:
         os.write(descriptor, b"%d\n" % number)
 
 
-def _become_broker(
-    request: Mapping[str, Any], stdout: int, stderr: int, inherited: Sequence[int], main: Callable[[], int]
+def _become(
+    request: Mapping[str, Any], streams: Sequence[int], inherited: Sequence[int], main: Callable[[], int]
 ) -> None:
-    """In the forked process: takes on what the request says and runs the broker; never returns."""
+    """In the forked process: takes on what the request says and runs the program; never returns."""
     code = 1
     try:
         for descriptor in inherited:
             os.close(descriptor)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        os.close(stdout)
-        os.close(stderr)
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
         os.chdir(request["folder"])
         os.environ.update(request["environment"])
-        sys.argv = ["mq9-broker", *request["arguments"]]
+        sys.argv[1:] = request["arguments"]
         code = main()
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # nobody above would show it
         traceback.print_exc()
     finally:
@@ -242,4 +270,4 @@ def _become_broker(
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), mutants="mutants" in sys.argv[2:])
+    serve(socket.socket(fileno=int(sys.argv[1])), importlib.import_module(sys.argv[2]))

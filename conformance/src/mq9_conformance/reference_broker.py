@@ -6,6 +6,18 @@ import os
 import sys
 
 
+def preload() -> None:
+    """Loads what `main` needs, for processes that are forked; what mutants need only if MQ9_MUTANT is set."""
+    from mq9_broker import app  # noqa: F401, PLC0415
+
+    if "MQ9_MUTANT" in os.environ:
+        from .mutants import brokers  # noqa: F401, PLC0415
+        from .mutants.edge import protocol  # noqa: PLC0415
+
+        protocol()
+    sys.argv[0] = "mq9-broker"
+
+
 def main() -> int:
     """Runs `mq9-broker` with the arguments given."""
     mutant = os.environ.get("MQ9_MUTANT")

@@ -266,7 +266,7 @@ async def forking(options: RunOptions) -> AsyncIterator[None]:
     if not fork_server.available() or options.broker_command != BROKER_COMMAND:
         yield
         return
-    options.fork_server = ForkServer(mutants="MQ9_MUTANT" in options.broker_environment)
+    options.fork_server = ForkServer(environment=options.broker_environment)
     try:
         yield
     finally:

@@ -10,12 +10,19 @@ from pathlib import Path
 from .adapters import install
 
 
-def main() -> None:
-    """Runs the adapter in the current folder."""
+def preload() -> None:
+    """Loads the adapter in the current folder, for processes that are forked too."""
     sys.path.insert(0, str(Path.cwd()))
+    importlib.import_module("adapter")
+
+
+def main() -> int:
+    """Runs the adapter."""
     install(os.environ["MQ9_MUTANT"])
     importlib.import_module("adapter").main()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    preload()
+    sys.exit(main())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ..adapter import AdapterConfig, find_adapters
+from ..fork_server import BROKEN_ADAPTER, ForkServer, available
 from ..patience import PATIENCE
 from ..results import HarnessError
 from ..runner import RunOptions, Task, Worker, build, forking
@@ -135,7 +137,7 @@ async def _all(
     outcomes: list[Outcome] = []
     sound = RunOptions(spec, [], [])
     broken = RunOptions(spec, [], [], broker_environment={"MQ9_MUTANT": ""})
-    async with forking(sound), forking(broken):
+    async with forking(sound), forking(broken), _forking_adapter(configs[_SDK]) as python_adapter:
         baseline = Baseline(sound, configs)
 
         async def work() -> None:
@@ -144,13 +146,34 @@ async def _all(
                 options = sound
                 if subject.kind == "broker":
                     options = replace(broken, broker_environment={"MQ9_MUTANT": subject.name})
-                outcomes.append(
-                    await _try(subject, options, scenarios, smoke, configs[subject.sdk], baseline)
-                )
+                adapter = _broken_adapter(subject, configs[subject.sdk], python_adapter)
+                outcomes.append(await _try(subject, options, scenarios, smoke, adapter, baseline))
 
         await asyncio.gather(*(work() for _ in range(max(1, min(workers, len(subjects))))))
         await baseline.close()
     return outcomes
+
+
+@contextlib.asynccontextmanager
+async def _forking_adapter(config: AdapterConfig) -> AsyncIterator[AdapterConfig]:
+    """How the SDK's adapter is started with a mutant: forked, where that can be done."""
+    config = replace(config, command=["{python}", "-m", BROKEN_ADAPTER])
+    if not available():
+        yield config
+        return
+    server = ForkServer(BROKEN_ADAPTER, folder=config.folder)
+    try:
+        yield replace(config, fork_server=server)
+    finally:
+        await server.close()
+
+
+def _broken_adapter(subject: Subject, config: AdapterConfig, python_adapter: AdapterConfig) -> AdapterConfig:
+    if subject.kind == "adapter" and subject.sdk == _SDK:
+        return replace(python_adapter, environment={"MQ9_MUTANT": subject.name})
+    if subject.kind == "adapter":
+        return replace(config, environment={"MQ9_ADAPTER_MUTANT": subject.name})
+    return config
 
 
 class Baseline:
@@ -193,18 +216,12 @@ async def _try(
     options: RunOptions,
     scenarios: list[Scenario],
     smoke: Scenario,
-    config: AdapterConfig,
+    adapter: AdapterConfig,
     baseline: Baseline,
 ) -> Outcome:
     """One mutant: smoke, then claiming scenarios until one fails."""
     outcome = Outcome(subject)
     began = time.monotonic()
-    adapter = config
-    if subject.kind == "adapter" and subject.sdk == _SDK:
-        command = ["{python}", "-m", "mq9_conformance.mutants.python_adapter"]
-        adapter = replace(config, command=command, environment={"MQ9_MUTANT": subject.name})
-    elif subject.kind == "adapter":
-        adapter = replace(config, environment={"MQ9_ADAPTER_MUTANT": subject.name})
     worker = Worker(options)
     try:
         result = await worker.run(Task(smoke, None if subject.kind == "broker" else adapter))
