@@ -39,7 +39,7 @@ class Stage:
         command: The command, its first word looked up in .venv/bin first.
         junit: Glob below reports/ of the JUnit files it writes; empty if it counts as one.
         needs: Programs without which it can't run.
-        cores: How many cores it can keep busy, about.
+        cores: How many cores it keeps busy, about: its processor time by the time it takes, rounded.
         timeout: Seconds after which it is ended and has failed.
         after: Stages that it waits for, because both build in the same folder, or because it reads what they
             have written.
@@ -99,31 +99,27 @@ SDKS = sdk_stages("test", "lint", "examples")
 BUILT = tuple(stage.name for stage in SDKS)
 
 STAGES = [
-    # The longest first, and first of all what they wait for: nothing long should be left at the end.
-    *SDKS[: len(SDKS) // 3],
-    pytest_stage("broker", "broker/tests", timeout=1200, workers=2),
-    *SDKS[len(SDKS) // 3 :],
-    # Its vectors are part of the report of `conformance`.
+    # What much waits for first, then the longest: nothing long should be left at the end.
+    # The vectors of its report are part of the report of `conformance`.
     pytest_stage("sdk-python", "sdks/python/tests"),
+    *SDKS,
     Stage(
         "conformance",
         ["mq9-conformance", "run"],
         junit="conformance/junit.xml",
-        cores=2,
         timeout=1800,
         after=(*BUILT, "sdk-python"),
         strict=["--strict"],
     ),
-    pytest_stage("repository", "tests", timeout=600, after=BUILT),
-    pytest_stage("codegen", "codegen/tests", timeout=1200, after=BUILT),
+    pytest_stage("broker", "broker/tests", timeout=1200, workers=2),
     Stage(
         "mutants",
         ["mq9-conformance", "mutants"],
-        cores=2,
         timeout=1800,
         after=("conformance",),
         strict=["--strict"],
     ),
+    pytest_stage("codegen", "codegen/tests", timeout=1200, after=BUILT),
     Stage(
         "sdk-python-3.10-to-3.13",
         ["python", "tools/tox_all.py", str(REPORTS)],
@@ -131,6 +127,7 @@ STAGES = [
         timeout=1200,
     ),
     pytest_stage("conformance-runner", "conformance/tests", after=("conformance",)),
+    pytest_stage("repository", "tests", timeout=600, after=BUILT),
     Stage("demo", ["python", "demo/run.py"], timeout=180, after=("conformance",), strict=["--strict"]),
     Stage("pyright-sdk", ["pyright", "--project", "sdks/python"], needs=["node"]),
     Stage("generated-files", ["mq9-codegen", "check"]),
