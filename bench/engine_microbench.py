@@ -44,10 +44,11 @@ def bench_fetch(engine: Engine, group: str, lease_ms: int, name: str, duration: 
     start = time.thread_time()
     while (passed := time.thread_time() - start) < duration:
         now += 1
-        if engine.fetch_is_write(fetch):
-            ids = engine.apply(now, [fetch]).results[0][1][-1].msg_ids  # type: ignore[union-attr]
+        found = engine.look(now, fetch)
+        if found is not None:
+            ids = found.msg_ids
         else:
-            ids = engine.read_fetch(now, fetch).msg_ids
+            ids = engine.apply(now, [fetch]).results[0][1][-1].msg_ids  # type: ignore[union-attr]
         if len(ids) < 100:
             break
         engine.apply(now, [MsgAck(BOX, group, None, ids)])

@@ -215,7 +215,7 @@ class Engine:
         return tuple(effects)
 
     def read(self, time_ms: int, command: Command) -> bytes:
-        """Answers MailboxInfo, MsgQuery, AgentDiscover or a MsgFetch for which `fetch_is_write` is false.
+        """Answers MailboxInfo, MsgQuery, AgentDiscover or a MsgFetch that changes nothing (see `look`).
 
         Timers do not run here: when `next_due` is not after ``time_ms``, apply a tick first.
         """
@@ -231,7 +231,10 @@ class Engine:
         return fetching.fetch_read(self._state, command)
 
     def look(self, time_ms: int, command: MsgFetch) -> FetchRead | None:
-        """`read_fetch` where `fetch_is_write` is false; None where it is true, and nothing was done."""
+        """Answers a FETCH that changes nothing; None if it leases, resets or creates its group: then apply it.
+
+        Judged by the state after all that was applied so far, so apply what stands before it first.
+        """
         self._state.now = max(time_ms, self._state.time)
         return fetching.look(self._state, command)
 
@@ -253,13 +256,6 @@ class Engine:
             if len(found) == limit:
                 break
         return found
-
-    def fetch_is_write(self, command: MsgFetch) -> bool:
-        """Tells whether this FETCH has to go through `apply` now: it leases, resets, or creates its group.
-
-        Judged by the state after all that was applied so far, so apply what stands before it first.
-        """
-        return fetching.is_write(self._state, command)
 
     def handles(self, operation: str) -> bool:
         """Tells whether there is a handler for the operation of this name."""
