@@ -45,10 +45,8 @@ def bench_fetch(engine: Engine, group: str, lease_ms: int, name: str, duration: 
     while (passed := time.thread_time() - start) < duration:
         now += 1
         found = engine.look(now, fetch)
-        if found is not None:
-            ids = found.msg_ids
-        else:
-            ids = engine.apply(now, [fetch]).results[0][1][-1].msg_ids  # type: ignore[union-attr]
+        effect = found or engine.apply(now, [fetch]).results[0][1][-1]
+        ids = effect.msg_ids  # type: ignore[union-attr]
         if len(ids) < 100:
             break
         engine.apply(now, [MsgAck(BOX, group, None, ids)])

@@ -111,6 +111,12 @@ def test_noise_instead_of_a_run(run: bytes, index: int, count: int, first_id: in
     assert text.count(b'{"msg_id":') >= count
 
 
+needs_halves = pytest.mark.skipif(
+    not native.IS_COMPILED or native.compare_nibbles is None,
+    reason="NOT RUN: no compiled parts, or a processor without AVX2",
+)
+
+
 def test_wrong_arguments_are_type_errors() -> None:
     if not native.IS_COMPILED:
         return
@@ -299,9 +305,9 @@ def test_a_map_that_changes_while_it_is_read() -> None:
     assert 0 < seen < 5000
 
 
+@needs_halves
 def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
-    if native.compare_nibbles is None:
-        return
+    assert native.compare_nibbles is not None
     random = np.random.default_rng(2)
     for blocks, count in ((1, 1), (3, 7), (4, 2), (9, 5), (64, 3)):
         for low, high in ((-128, 128), (-128, -127), (127, 128)):
@@ -316,6 +322,7 @@ def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
             np.testing.assert_array_equal(found, products.astype(np.float32))
 
 
+@needs_halves
 @pytest.mark.parametrize(
     ("query", "rows", "scales", "found"),
     [
@@ -331,8 +338,7 @@ def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
 def test_halves_of_sizes_that_do_not_go_together_are_refused(
     query: int, rows: int, scales: int, found: int
 ) -> None:
-    if native.compare_nibbles is None:
-        return
+    assert native.compare_nibbles is not None
     first, second, third = (memoryview(bytes(size)) for size in (query, rows, scales))
     with pytest.raises(ValueError, match="do not go together"):
         native.compare_nibbles(first, second, third, memoryview(bytearray(found)), 0.0, 1.0)

@@ -1,5 +1,6 @@
 """The whole index is kept in one file: the next start answers as before, whatever changed or was damaged."""
 
+import pickle
 import random
 import shutil
 import zipfile
@@ -14,6 +15,7 @@ from mq9_broker.search.inline import InlineSearch
 from mq9_broker.search.interface import Hit
 from mq9_broker.search.settings import SearchSettings
 from mq9_broker.search.snapshot import read, write
+from mq9_broker.search.vectors import Column, pack
 from mq9_broker.search.worker import open_index
 
 from .support import Registry, eventually
@@ -152,7 +154,28 @@ def test_a_damaged_file_does_no_harm(folder: Path, fresh: Registry, seed: int) -
     found.search.index.embed_soon()
     assert len(found.search.index) == 50
     assert {hit.name for hit in found.hits("unit7")} == {f"n{number}" for number in range(28, 32)}
+    found.put("new", description="sells zithers")
+    assert found.names("zithers") == ["new"]
     found.search.close()
+
+
+@pytest.mark.parametrize("part", ["fast-numbers", "fast-scales", "segment-0-rows", "names", "better-age"])
+def test_a_bit_of_a_header_is_enough_damage(folder: Path, part: str) -> None:
+    file = folder / "index.npz"
+    identity = open_index(SearchSettings(cache=str(folder))).snapshot().identity
+    sound = file.read_bytes()
+    expected = pickle.dumps(read(file, identity))
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo(f"{part}.npy")
+    name = info.filename.encode()
+    # What the part's form is, and its entry in the directory of the archive.
+    header, entry = info.header_offset + 30 + len(name), sound.rindex(name) - 46
+    for bit in (*range(8 * header, 8 * (header + 128)), *range(8 * entry, 8 * (entry + 46))):
+        data = bytearray(sound)
+        data[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(data)
+        found = read(file, identity)
+        assert found is None or pickle.dumps(found) == expected
 
 
 def test_parts_that_do_not_belong_together_are_left_aside(folder: Path) -> None:
@@ -174,10 +197,39 @@ def test_parts_that_do_not_belong_together_are_left_aside(folder: Path) -> None:
 def test_a_file_that_cannot_be_written_is_left_out(tmp_path: Path, fresh: Registry) -> None:
     snapshot = fresh.search.index.snapshot()
     (tmp_path / "file").write_bytes(b"")
-    write(tmp_path / "file" / "index.npz", snapshot)
+    assert not write(tmp_path / "file" / "index.npz", snapshot)
     (tmp_path / "index.npz").mkdir()
-    write(tmp_path / "index.npz", snapshot)
+    assert not write(tmp_path / "index.npz", snapshot)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "index.npz"]
+
+
+def test_what_was_not_written_is_wanted_again(tmp_path: Path) -> None:
+    found = Registry(SearchSettings(cache=str(tmp_path)))
+    for number in range(indexed.LEAST_UNSAVED + 1):
+        found.put(f"n{number}", description=f"weather {number}")
+    found.search.embed_all()
+    index = found.search.index
+    assert index.wants_snapshot
+    index.snapshot()
+    assert not index.wants_snapshot
+    index.not_saved()
+    assert index.wants_snapshot
+    found.search.close()
+
+
+def test_vectors_keep_their_ages() -> None:
+    column = Column("x")
+    column.put_all([3, 1], pack(np.eye(2, dtype=np.float32)))
+    column.put(3, column.get(1))
+    again = Column("x")
+    again.restore(column.parts())
+    assert again.age == column.age == 3
+    for age in range(4):
+        missing = again.missing(5, age, None)
+        expected = column.missing(5, age, None)
+        assert missing is not None
+        assert expected is not None
+        assert missing.tolist() == expected.tolist()
 
 
 def test_another_embedder_does_not_use_it(folder: Path, fresh: Registry) -> None:

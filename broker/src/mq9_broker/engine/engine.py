@@ -231,7 +231,7 @@ class Engine:
         return fetching.fetch_read(self._state, command)
 
     def look(self, time_ms: int, command: MsgFetch) -> FetchRead | None:
-        """Answers a FETCH that changes nothing; None if it leases, resets or creates its group: then apply it.
+        """Answers a FETCH that changes nothing; None if it leases, resets or creates its group: then apply.
 
         Judged by the state after all that was applied so far, so apply what stands before it first.
         """

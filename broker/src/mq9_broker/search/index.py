@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final
 
 import numpy as np
@@ -166,7 +166,9 @@ class SearchIndex(IndexedAgents):
             words, rarities = self._by_words(query)
             words *= np.float32(WORDS_WEIGHT)
         finally:
-            better = embedding.result()
+            # Whatever happens: nothing changes as long as another thread looks at this index.
+            wait([embedding])
+        better = embedding.result()
         gone = self._gone(size)
         missing = None
         if better is not None:

@@ -200,6 +200,10 @@ class IndexedAgents:
             self._column.parts(),
         )
 
+    def not_saved(self) -> None:
+        """Note that the last snapshot was not written: another one is wanted."""
+        self._unsaved += max(LEAST_UNSAVED, len(self._rows) // _UNSAVED_PART) + 1
+
     def _restore(self, snapshot: Snapshot) -> None:
         self._names = snapshot.names
         self._rows = {name: row for row, name in enumerate(snapshot.names) if name}

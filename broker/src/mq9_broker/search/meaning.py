@@ -140,7 +140,7 @@ def _promising(comparison: Comparison, gone: Gone | None, wanted: int, most: flo
     """Rows that can be wanted; None if they are too many, or not known."""
     size = len(comparison.words)
     tried = max(_TRIED * wanted, _LEAST_TRIED)
-    if tried > size // _LARGE_PART:
+    if tried >= size // _BLOCK:
         return None
     estimates = comparison.estimate()
     if estimates is None:
@@ -164,11 +164,9 @@ def _promising(comparison: Comparison, gone: Gone | None, wanted: int, most: flo
 
 
 def _best(scores: Scores, count: int) -> Rows:
-    """Return some of the best rows, `count` at least if so many have a score."""
+    """Return some of the best rows, `count` at least if so many have a score; there are more blocks."""
     # The largest of each block: as many of them are at least as good as the last one that is wanted.
     blocks = scores[: len(scores) // _BLOCK * _BLOCK].reshape(_BLOCK, -1).max(axis=0)
-    if len(blocks) <= count:
-        return np.flatnonzero(scores > -np.inf)
     least = np.partition(blocks, len(blocks) - count)[len(blocks) - count]
     rows = np.flatnonzero(scores >= least)
     return rows if least > -np.inf else rows[scores[rows] > -np.inf]

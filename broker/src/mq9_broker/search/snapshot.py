@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import struct
-import tokenize
-import zipfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,21 +23,6 @@ _log = logging.getLogger(__name__)
 _DIGEST_SIZE: Final = 16
 # Changes when an array is added or means something else.
 _FORMAT: Final = 2
-
-# What reading a damaged file may raise.
-_DAMAGED: Final = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    OverflowError,
-    struct.error,
-    tokenize.TokenError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    msgspec.MsgspecError,
-)
 
 _head = msgspec.msgpack.Decoder(tuple[int, str, int])
 _names = msgspec.msgpack.Decoder(list[str])
@@ -70,8 +52,12 @@ class Snapshot(NamedTuple):
     better: ColumnParts
 
 
-def write(file: Path, snapshot: Snapshot) -> None:
-    """Replace the file by a snapshot. It may be called in any thread; failure is logged."""
+def write(file: Path, snapshot: Snapshot) -> bool:
+    """Replace the file by a snapshot. It may be called in any thread.
+
+    Returns:
+        Whether it is there now; failure is logged.
+    """
     # A type with Any: what `savez` is given by name may also be one of its options.
     arrays: dict[str, Any] = {
         "head": _packed([_FORMAT, snapshot.identity, len(snapshot.segments)]),
@@ -89,10 +75,12 @@ def write(file: Path, snapshot: Snapshot) -> None:
         with fresh.open("wb") as output:
             np.savez(output, **arrays)
         fresh.replace(file)
+        return True
     except OSError as error:
         _log.warning("%s is not written: %s", file, error)
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
+        return False
 
 
 def read(file: Path, identity: str) -> Snapshot | None:
@@ -103,13 +91,16 @@ def read(file: Path, identity: str) -> Snapshot | None:
         identity: What it must have been made by.
     """
     try:
-        # A zip archive has a checksum of each of its parts.
         with np.load(file, allow_pickle=False) as arrays:
+            # An archive has a checksum of each of its parts, looked at where a part is read to its end.
+            damaged = arrays.zip.testzip()
+            if damaged is not None:
+                raise ValueError(f"{damaged} is damaged")
             return _snapshot(arrays, identity)
     except FileNotFoundError:
         return None
-    except (*_DAMAGED, OSError) as error:
-        _log.warning("%s cannot be used: %s", file, error)
+    except Exception as error:  # damage raises what it likes; the index is made anew then
+        _log.warning("%s cannot be used: %r", file, error)
         return None
 
 
@@ -158,7 +149,8 @@ def _is_segment(segment: Segment, size: int, words: int) -> bool:
 def _is_column(column: ColumnParts, size: int) -> bool:
     rows = column.rows
     return (
-        len(rows) == len(column.scales) == len(column.numbers)
+        len(rows) == len(column.scales) == len(column.numbers) == len(column.ages)
+        and len(column.age) == 1
         and column.numbers.ndim == 2
         and bool((np.diff(rows, prepend=-1) > 0).all())
         and rows.max(initial=-1) < size

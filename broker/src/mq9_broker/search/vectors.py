@@ -78,11 +78,15 @@ class ColumnParts(NamedTuple):
         rows: The rows that have one, ascending.
         scales: Of each of them, what 1 is worth.
         numbers: And its numbers.
+        ages: And how many vectors had been put with it.
+        age: How many have been put in all, alone in an array.
     """
 
     rows: NDArray[np.int64]
     scales: NDArray[np.float32]
     numbers: NDArray[np.int8]
+    ages: NDArray[np.int64]
+    age: NDArray[np.int64]
 
 
 class Column:
@@ -150,7 +154,8 @@ class Column:
     def parts(self) -> ColumnParts:
         """Return a copy of all there is."""
         rows = np.flatnonzero(self._has)
-        return ColumnParts(rows, self._scales[rows], self._numbers[rows])
+        age = np.array([self.age])
+        return ColumnParts(rows, self._scales[rows], self._numbers[rows], self._ages[rows], age)
 
     def restore(self, parts: ColumnParts) -> None:
         """Set what `parts` returned, in a column that has nothing."""
@@ -161,6 +166,8 @@ class Column:
         for start in range(0, len(parts.rows), _SET_TOGETHER):
             some = slice(start, start + _SET_TOGETHER)
             self._set(parts.rows[some], parts.scales[some], parts.numbers[some])
+        self._ages[parts.rows] = parts.ages
+        self.age = int(parts.age[0])
 
     def _begin(self, dimensions: int) -> None:
         self._numbers = np.zeros((0, dimensions), np.int8)

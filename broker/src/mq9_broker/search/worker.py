@@ -115,7 +115,14 @@ class _Worked:
         self.work = work
 
 
-_Inbox = queue.Queue[list[ToProcess] | _Embedded | _Worked | None]
+class _Saved:
+    """The whole index has been written, or not."""
+
+    def __init__(self, future: Future[bool]) -> None:
+        self.future = future
+
+
+_Inbox = queue.Queue[list[ToProcess] | _Embedded | _Worked | _Saved | None]
 
 
 class Worker:
@@ -153,7 +160,8 @@ class Worker:
         self._busy_since: float | None = None
         self._loading: threading.Thread | None = None
         self._beside = ThreadPoolExecutor(1)
-        self._saving: Future[None] | None = None
+        self._saving: Future[bool] | None = None
+        self._save_after = 0.0
         self._is_over = False
         self._is_filled = False
 
@@ -177,6 +185,8 @@ class Worker:
                 self._embedded(item)
             elif isinstance(item, _Worked):
                 self.index.end_work(item.work, item.future.result())
+            elif isinstance(item, _Saved):
+                self._saved(item.future)
             else:
                 self._take_all(item)
                 self._last_message_at = time.monotonic()
@@ -229,8 +239,9 @@ class Worker:
 
     @property
     def _must_save(self) -> bool:
-        is_saving = self._saving is not None and not self._saving.done()
-        return self._is_filled and not is_saving and self.index.wants_snapshot
+        if self._saving is not None or time.monotonic() < self._save_after:
+            return False
+        return self._is_filled and self.index.wants_snapshot
 
     def _pause(self, now: float, quiet: float, most: float = _MOST_PUT_OFF_S) -> float:
         """Seconds until nobody has said anything for so long; but it is not put off for ever."""
@@ -368,6 +379,18 @@ class Worker:
         file = self.index.snapshot_file
         if file is not None and self._must_save:
             self._saving = self._beside.submit(write, file, self.index.snapshot())
+            self._saving.add_done_callback(lambda done: self._inbox.put(_Saved(done)))
+
+    def _saved(self, future: Future[bool]) -> None:
+        """Try again later if it could not be written."""
+        self._saving = None
+        try:
+            if future.result():
+                return
+        except Exception:
+            _log.exception("the index cannot be kept")
+        self._save_after = time.monotonic() + _MOST_UNSAVED_S
+        self.index.not_saved()
 
     def _embed(self, is_still: bool) -> None:
         taken, texts = self.index.next_texts(None if is_still or self._is_remote else 1)
