@@ -225,9 +225,10 @@ class Column:
         """Return about what `compare` does, in less than half the time; None: there is no code for it."""
         if native.compare_nibbles is None:
             return None
-        cosines, bounds = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-        size = min(rows, len(self._has))
-        if not size or not self._compares(query):
+        size = min(rows, len(self._has)) if self._compares(query) else 0
+        cosines, bounds = np.empty(rows, np.float32), np.empty(rows, np.float32)
+        cosines[size:] = bounds[size:] = 0
+        if not size:
             return Estimates(cosines, bounds)
         numbers, scale = rounded(query)
         padded = np.zeros(2 * self._halves.shape[1], np.int8)
