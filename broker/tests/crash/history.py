@@ -50,6 +50,11 @@ class Box:
     """NACKs: when asked, when answered under the lease (0 = it may have been without effect), delay."""
 
 
+def as_kept(moment: float) -> float:
+    """Return a moment as the broker keeps it: in whole milliseconds, rounded down."""
+    return int(moment * 1000) / 1000
+
+
 class History:
     """Collects, and judges at the end."""
 
@@ -72,8 +77,9 @@ class History:
         if sent is None:
             self.problems.append(f"{where}: nobody sent it")
             return
-        if got_at < sent.sent_at + sent.delay:
-            self.problems.append(f"{where}: delivered {sent.sent_at + sent.delay - got_at:.3f} s too early")
+        early = as_kept(sent.sent_at) + sent.delay - got_at
+        if early > 0:
+            self.problems.append(f"{where}: delivered {early:.3f} s too early")
         if message["priority"] != sent.lane:
             self.problems.append(f"{where}: it has become {message['priority']}")
         # A FETCH that was asked before the ACK's reply was there may have been carried out before the ACK.
@@ -84,14 +90,13 @@ class History:
                 self.problems.append(f"{where}: it was {earlier.name} before")
             self._compare_leases(where, box, earlier, got_at)
         for asked, answered, delay in box.given_back[msg_id]:
-            if answered and asked < asked_at and got_at < asked + delay:
-                self.problems.append(
-                    f"{where}: given back with a delay, it came {asked + delay - got_at:.3f} s early"
-                )
+            early = as_kept(asked) + delay - got_at
+            if answered and asked < asked_at and early > 0:
+                self.problems.append(f"{where}: given back with a delay, it came {early:.3f} s early")
         box.deliveries[msg_id].append(Delivered(msg_id, name, asked_at, got_at, lease))
 
     def _compare_leases(self, where: str, box: Box, earlier: Delivered, got_at: float) -> None:
-        hidden_until = earlier.asked_at + earlier.lease
+        hidden_until = as_kept(earlier.asked_at) + earlier.lease
         given_back = any(asked > earlier.asked_at for asked, _, _ in box.given_back[earlier.msg_id])
         if got_at < hidden_until and not given_back:
             self.problems.append(f"{where}: it was leased for {hidden_until - got_at:.3f} s more")

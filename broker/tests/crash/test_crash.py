@@ -72,3 +72,12 @@ def test_the_judge_sees_what_is_wrong() -> None:
         "agent a is lost",
     ):
         assert expected in problems
+
+
+def test_the_judge_reckons_in_milliseconds_as_the_broker_does() -> None:
+    history = History()
+    history.sent["x"] = sent("x", 1, delay=5, replies=[-1])
+    history.sent["x"].sent_at = 10.0009
+    for got_at, problems in ((15.0001, 0), (14.9999, 1)):
+        history.delivered("m", message(1, "x"), 14.5, got_at, 0)
+        assert len(history.problems) == problems
