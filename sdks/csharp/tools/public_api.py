@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path("src/Mq9")
-SYMBOL = re.compile(r"error RS0016: Symbol '(.*)' is not part of the declared public API")
+SYMBOL = re.compile(r"warning RS0016: Symbol '(.*)' is not part of the declared public API")
 HEAD = "#nullable enable\n"
 
 before = {path: path.read_text("utf-8") for path in FOLDER.glob("PublicAPI.*.txt")}
