@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -99,6 +100,8 @@ class Broker:
 class ReferenceBroker(Broker):
     """A process of the reference broker with a test clock, on ports of its own choice.
 
+    Clients find it at the same NATS port when it starts again: meanwhile that is kept for it.
+
     Attributes:
         command: How it is started where there is no `fork_server`.
         store: `memory` or `rocksdb`.
@@ -118,6 +121,7 @@ class ReferenceBroker(Broker):
     _folder: Path | None = None
     _output: list[str] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _kept_port: socket.socket | None = None
 
     @property
     def alive(self) -> bool:
@@ -125,16 +129,15 @@ class ReferenceBroker(Broker):
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Starts the process and waits for its ready line; the ports stay the same when it starts again."""
+        """Starts the process and waits for its ready line; started again it has the same NATS port."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="mq9-conformance-"))
-        http = self.http or ("127.0.0.1", 0)
         arguments = [
             "serve",
             "--listen",
             f"{self.nats[0]}:{self.nats[1]}",
             "--http",
-            f"{http[0]}:{http[1]}",
+            "127.0.0.1:0",
             "--store",
             self.store,
             "--test-clock",
@@ -170,6 +173,7 @@ class ReferenceBroker(Broker):
             raise HarnessError(
                 f"the broker does not become ready: {' '.join(arguments)}: {self.last_words()}"
             ) from None
+        self._give_port_back()
         nats, http_found = _NATS.search(line), _HTTP.search(line)
         if nats is None or http_found is None:
             raise HarnessError(f"the broker's ready line has no nats:// or http:// address: {line!r}")
@@ -216,7 +220,8 @@ class ReferenceBroker(Broker):
         await self._finish()
 
     def remove_data(self) -> None:
-        """Deletes what the broker has stored."""
+        """Deletes what the broker has stored; it will not start again."""
+        self._give_port_back()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -225,6 +230,13 @@ class ReferenceBroker(Broker):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if self.nats[1] and self._kept_port is None:
+            self._kept_port = _kept(self.nats)
+
+    def _give_port_back(self) -> None:
+        if self._kept_port is not None:
+            self._kept_port.close()
+            self._kept_port = None
 
     async def _read(self, stream: asyncio.StreamReader, ready: asyncio.Future[str] | None) -> None:
         collected = ""
@@ -241,3 +253,17 @@ class ReferenceBroker(Broker):
         self._ended_output = True
         if ready is not None and not ready.done():
             ready.set_exception(EOFError())
+
+
+def _kept(address: tuple[str, int]) -> socket.socket | None:
+    """A socket with which the system gives the port to nobody else; a broker may listen there all the same."""
+    if sys.platform != "linux":  # elsewhere it may not
+        return None
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        kept.bind(address)
+    except OSError:  # somebody has it already: the next start says so
+        kept.close()
+        return None
+    return kept
