@@ -256,7 +256,7 @@ class ReferenceBroker(Broker):
 
 
 def _kept(address: tuple[str, int]) -> socket.socket | None:
-    """A socket with which the system gives the port to nobody else; a broker may listen there all the same."""
+    """A socket for which the system gives the port to nobody else; a broker may listen there nevertheless."""
     if sys.platform != "linux":  # elsewhere it may not
         return None
     kept = socket.socket()
