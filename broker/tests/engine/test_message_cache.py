@@ -10,7 +10,6 @@ from mq9_broker.store import MemoryStore
 from .support import BOX, START_MS, opened
 
 MIB = 2**20
-PAYLOAD = b"x" * 60_000
 COUNT = 600
 
 
@@ -29,10 +28,10 @@ class Counting(MemoryStore):
         self.get = counted
 
 
-def fill(engine: Engine) -> None:
+def fill(engine: Engine, payload: bytes) -> None:
     engine.apply(START_MS, [MailboxCreate(BOX.encode())])
     for _ in range(COUNT):
-        engine.apply(START_MS, [(BOX.encode(), 2, b"", PAYLOAD, None)] * 2)
+        engine.apply(START_MS, [(BOX.encode(), 2, b"", payload, None)] * 2)
 
 
 def fetch_all(engine: Engine) -> list[int]:
@@ -46,11 +45,20 @@ def fetch_all(engine: Engine) -> list[int]:
             return found
 
 
-@pytest.mark.parametrize(("cache", "is_read"), [(0, True), (16 * MIB, True), (2 * COUNT * 80_000, False)])
-def test_a_backlog_that_fits_is_not_read_again(cache: int, is_read: bool) -> None:
+@pytest.mark.parametrize(
+    ("size", "cache", "is_read"),
+    [
+        (60_000, 0, True),
+        (60_000, 16 * MIB, True),
+        (60_000, 2 * COUNT * 80_000, False),
+        (10, 0, True),
+        (10, 16 * MIB, False),
+    ],
+)
+def test_a_backlog_that_fits_is_not_read_again(size: int, cache: int, is_read: bool) -> None:
     store = Counting()
     engine = Engine(store, EngineLimits(), cache)
-    fill(engine)
+    fill(engine, b"x" * size)
     store.reads = 0
     assert fetch_all(engine) == list(range(2 * COUNT))
     assert store.reads > COUNT // 2 if is_read else store.reads == 0

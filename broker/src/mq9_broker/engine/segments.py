@@ -45,8 +45,9 @@ SEGMENT_BYTES: Final = 65_536
 # Little, on purpose: reading a segment from memory costs less than touching one that has left the processor's
 # caches, and every segment that is dropped has to be touched once more.
 _LEAST_CACHE: Final = 8_388_608
-# Beside the limit of bytes, for small segments: one for each so many bytes.
-_BYTES_A_SEGMENT: Final = 65_536
+_LEAST_SEGMENTS: Final = 144
+# A larger cache has at most one segment for each so many of its bytes: small ones weigh more than they hold.
+_BYTES_A_SEGMENT: Final = 16_384
 _DROPPED_SEGMENTS: Final = 16
 
 # create_time_ms, messages, the earliest expiry (0 = none expires), whether it is a run
@@ -197,8 +198,9 @@ class Segments:
 
     def __init__(self, transaction: Transaction, cache: int) -> None:
         self._store = transaction
-        self._most_bytes = max(cache, _LEAST_CACHE)
-        self._most_segments = self._most_bytes // _BYTES_A_SEGMENT + _DROPPED_SEGMENTS
+        is_large = cache > _LEAST_CACHE
+        self._most_bytes = cache if is_large else _LEAST_CACHE
+        self._most_segments = cache // _BYTES_A_SEGMENT if is_large else _LEAST_SEGMENTS
         self._cached: dict[bytes, Segment] = {}
         self._cached_bytes = 0
         self._cached_ids: dict[bytes, list[int]] = {}
