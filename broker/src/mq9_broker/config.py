@@ -325,8 +325,8 @@ class Config:
         "Storage",
         _size(0, 2**40),
         128 * 2**20,
-        "with rocksdb: so much of what was sent last is kept in memory too; a backlog beyond it is read from "
-        "the disk",
+        "with rocksdb: so much of what was sent last is kept in memory too, 8MiB at least; a backlog beyond "
+        "it is read from the disk",
     )
 
     max_reply: int = _option(
