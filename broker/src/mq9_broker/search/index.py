@@ -71,7 +71,7 @@ class SearchIndex(IndexedAgents):
         if query.by_meaning and self._fast is not None:
             candidates, scores, rarities = self._by_meaning(query, self._fast, vectors)
         else:
-            scores, rarities = self._by_words(query)
+            scores, rarities = self._by_words(query, self._gone())
             candidates = np.flatnonzero(self._alive[: len(scores)] if query.by_meaning else scores > 0)
             scores = scores[candidates]
         return Found(self._best(query, scores, candidates), rarities)
@@ -81,10 +81,9 @@ class SearchIndex(IndexedAgents):
         text = query.text[:_MOST_QUESTION]
         return [text, gloss(text)[:_MOST_QUESTION]] if has_chinese(text) else [text]
 
-    def _by_words(self, query: Query) -> tuple[Scores, list[int]]:
+    def _by_words(self, query: Query, gone: Gone | None) -> tuple[Scores, list[int]]:
         """How well each row matches, from 0 to 1; one more for all words, unless it is a sentence."""
         size = len(self._names)
-        gone = self._gone(size)
         scores = np.zeros(size, np.float32)
         is_chinese = has_chinese(query.text)
         # Of a sentence, pairs of characters that belong to two words say nothing.
@@ -132,8 +131,9 @@ class SearchIndex(IndexedAgents):
             scores[gone.rows] = 0
         return scores, rarities
 
-    def _gone(self, size: int) -> Gone | None:
+    def _gone(self) -> Gone | None:
         """Rows that no agent has any more; None: there are none."""
+        size = len(self._names)
         return gone_of(self._alive[:size]) if len(self._rows) < size else None
 
     def _completed(self, beginning: str, size: int) -> Scores:
@@ -163,13 +163,13 @@ class SearchIndex(IndexedAgents):
             question = fast.embed(texts[-1:])[0]
             is_large = size >= meaning.LEAST_ESTIMATED
             first = self._fast_column.estimate(question, size) if is_large else None
-            words, rarities = self._by_words(query)
+            gone = self._gone()
+            words, rarities = self._by_words(query, gone)
             words *= np.float32(WORDS_WEIGHT)
         finally:
             # Whatever happens: nothing changes as long as another thread looks at this index.
             wait([embedding])
         better = embedding.result()
-        gone = self._gone(size)
         missing = None
         if better is not None:
             column = better[0]
