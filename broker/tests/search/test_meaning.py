@@ -299,9 +299,11 @@ def test_estimates_are_within_their_bounds(dimensions: int) -> None:
     estimates = column.estimate(query, 600)
     assert estimates is not None
     exact = column.compare(query, 600)
-    assert (np.abs(estimates.cosines - exact) <= estimates.bounds + 1e-5).all()
+    bounds = estimates.bounds(np.arange(600))
+    assert (np.abs(estimates.cosines - exact) <= bounds + 1e-5).all()
+    assert bounds.max() == estimates.bound
     assert not estimates.cosines[500:].any()
-    assert not estimates.bounds[[3, *range(500, 600)]].any()
+    assert not bounds[[3, *range(500, 600)]].any()
     some = random.permutation(600)[:77]
     np.testing.assert_array_equal(column.compare_some(query, some), exact[some])
     # A question of another embedder compares with nothing.

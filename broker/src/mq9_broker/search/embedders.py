@@ -200,6 +200,9 @@ def _multilingual_tables() -> Any:
 
     encoder = USE(threads=1)
     encoder.encode("")  # what it puts off until the first text
+    # For each text it sets the number of threads of the linear algebra, and sets it back. The search process
+    # has one anyway, and of a short text's time that takes a tenth.
+    encoder._model._threadpool = None
     return encoder
 
 

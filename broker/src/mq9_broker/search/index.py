@@ -155,21 +155,23 @@ class SearchIndex(IndexedAgents):
         texts = self.texts_of(query)
         known = query.rarities
         age = known[1] if known is not None and len(known) > 1 else self._column.age
-        # The question is embedded on another processor, if that has nothing to do. What needs the interpreter
-        # stands in its way, so that comes last.
-        embedding = _other_thread().submit(self._better, texts, vectors, age)
+        question = fast.embed(texts[-1:])[0]
+        size = len(self._names)
+        scanning = None
+        if size >= meaning.LEAST_ESTIMATED:
+            # On another processor, if that has nothing to do: it does not need the interpreter, which
+            # embedding and words do.
+            scanning = _other_thread().submit(self._fast_column.estimate, question, size)
         try:
-            size = len(self._names)
-            question = fast.embed(texts[-1:])[0]
-            is_large = size >= meaning.LEAST_ESTIMATED
-            first = self._fast_column.estimate(question, size) if is_large else None
+            better = self._better(texts, vectors, age)
             gone = self._gone()
             words, rarities = self._by_words(query, gone)
             words *= np.float32(WORDS_WEIGHT)
         finally:
-            # Whatever happens: nothing changes as long as another thread looks at this index.
-            wait([embedding])
-        better = embedding.result()
+            if scanning is not None:
+                # Whatever happens: nothing changes as long as another thread looks at this index.
+                wait([scanning])
+        first = scanning.result() if scanning is not None else None
         missing = None
         if better is not None:
             column = better[0]
@@ -229,7 +231,7 @@ class SearchIndex(IndexedAgents):
 
 @functools.cache
 def _other_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "embed")
+    return ThreadPoolExecutor(1, "scan")
 
 
 def _mixed(vectors: Sequence[Vectors]) -> Vectors:

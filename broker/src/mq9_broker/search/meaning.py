@@ -8,7 +8,7 @@ known not to be wanted; the others are compared exactly, so what is found is wha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,7 @@ class Comparison:
         found += words
         return found
 
-    def estimate(self) -> Estimates | None:
+    def estimate(self) -> Estimated | None:
         """Return about what `scores` does, and how far it may be off; None: it is not known."""
         fast = self.first
         if fast is None:
@@ -97,15 +97,46 @@ class Comparison:
             if better is None:
                 return None
         cosines = None if better is None else better.cosines
-        found = self._sum(fast.cosines, cosines, self.missing, self.words)
-        bounds = fast.bounds * np.float32(self.fast_weight)
-        if better is None:
-            bounds += fast.bounds * np.float32(_EXPECTED_SLOPE)
-        else:
-            if self.missing is not None:
-                np.copyto(better.bounds, fast.bounds * np.float32(_EXPECTED_SLOPE), where=self.missing)
-            bounds += better.bounds
-        return Estimates(found, bounds)
+        about = self._sum(fast.cosines, cosines, self.missing, self.words)
+        return Estimated(about, fast, self.fast_weight, better, self.missing)
+
+
+class Estimated(NamedTuple):
+    """Scores that are about right, each off by no more than its bound.
+
+    Attributes:
+        scores: Of all rows.
+        fast: The cosines with the fast vectors that are in them.
+        fast_weight: And their weight.
+        better: Those with the better vectors; None: there are none.
+        missing: Which rows have no better vector; None: all have one.
+    """
+
+    scores: Scores
+    fast: Estimates
+    fast_weight: float
+    better: Estimates | None
+    missing: NDArray[np.bool_] | None
+
+    def bounds(self, rows: Rows) -> Scores:
+        """Return the bounds of some rows."""
+        fast = self.fast.bounds(rows)
+        found: Scores = fast * np.float32(self.fast_weight)
+        expected = fast * np.float32(_EXPECTED_SLOPE)
+        if self.better is None:
+            found += expected
+            return found
+        better = self.better.bounds(rows)
+        found += better if self.missing is None else np.where(self.missing[rows], expected, better)
+        return found
+
+    @property
+    def bound(self) -> float:
+        """More than any of the bounds, or as much."""
+        found = self.fast_weight * self.fast.bound
+        if self.better is None or self.missing is not None:
+            found += _EXPECTED_SLOPE * self.fast.bound
+        return found + (self.better.bound if self.better is not None else 0.0)
 
 
 def _expected(cosines: Vectors) -> Vectors:
@@ -142,24 +173,31 @@ def _promising(comparison: Comparison, gone: Gone | None, wanted: int, most: flo
     tried = max(_TRIED * wanted, _LEAST_TRIED)
     if tried >= size // _BLOCK:
         return None
-    estimates = comparison.estimate()
-    if estimates is None:
+    estimated = comparison.estimate()
+    if estimated is None:
         return None
-    about, bounds = estimates
+    about = estimated.scores
     if gone is not None:
         about[gone.rows] = -np.inf
+    # One bound for all first: few rows are left then to look at more closely.
+    bound = estimated.bound + _ROUNDING
     below = about
     if most is not None:
         # Only rows that certainly come after it: what the best of them have is enough.
-        below = np.where(about + bounds < most - _ROUNDING, about, np.float32(-np.inf))
+        below = np.where(about < np.float32(most - bound), about, np.float32(-np.inf))
     best = _best(below, tried)
     if not wanted <= len(best) <= size // _LARGE_PART:
         return None
     enough = np.partition(comparison.scores_of(best), len(best) - wanted)[len(best) - wanted]
-    possible = about + bounds >= enough - np.float32(_ROUNDING)
+    possible = about >= np.float32(enough - bound)
     if most is not None:
-        possible &= about - bounds <= most + _ROUNDING
+        possible &= about <= np.float32(most + bound)
     rows = np.flatnonzero(possible)
+    about, bounds = about[rows], estimated.bounds(rows)
+    kept = about + bounds >= enough - np.float32(_ROUNDING)
+    if most is not None:
+        kept &= about - bounds <= most + _ROUNDING
+    rows = rows[kept]
     return rows if len(rows) <= size // _LARGE_PART else None
 
 

@@ -64,11 +64,23 @@ class Estimates(NamedTuple):
 
     Attributes:
         cosines: By row; 0 where there is no vector.
-        bounds: By row; 0 where there is no vector.
+        errors: By row, what the bound is for a query of length 1; 0 where there is no vector. Not a copy.
+        length: The query's.
     """
 
     cosines: Vectors
-    bounds: Vectors
+    errors: Vectors
+    length: np.float32
+
+    def bounds(self, rows: NDArray[np.int64]) -> Vectors:
+        """Return the bounds of some rows."""
+        found: Vectors = self.errors[rows] * self.length
+        return found
+
+    @property
+    def bound(self) -> float:
+        """The largest of all bounds."""
+        return float(self.errors.max(initial=0.0) * self.length)
 
 
 class ColumnParts(NamedTuple):
@@ -226,10 +238,11 @@ class Column:
         if native.compare_nibbles is None:
             return None
         size = min(rows, len(self._has)) if self._compares(query) else 0
-        cosines, bounds = np.empty(rows, np.float32), np.empty(rows, np.float32)
-        cosines[size:] = bounds[size:] = 0
+        cosines = np.empty(rows, np.float32)
+        cosines[size:] = 0
+        errors = self._errors[:rows] if size >= rows else _longer(self._errors[:size], rows)
         if not size:
-            return Estimates(cosines, bounds)
+            return Estimates(cosines, errors, np.float32(0))
         numbers, scale = rounded(query)
         padded = np.zeros(2 * self._halves.shape[1], np.int8)
         padded[: len(numbers)] = numbers
@@ -242,9 +255,7 @@ class Column:
             code(padded.data, halves.data, scales.data, cosines[part].data, offset, factor)
 
         _in_halves(compare, size, self._halves.shape[1])
-        length = np.linalg.norm(numbers.astype(np.float32)) * scale
-        np.multiply(self._errors[:size], length, out=bounds[:size])
-        return Estimates(cosines, bounds)
+        return Estimates(cosines, errors, np.float32(np.linalg.norm(numbers.astype(np.float32)) * scale))
 
     def _compares(self, query: Vectors) -> bool:
         """Whether there is anything that a query can be compared with."""
