@@ -25,8 +25,8 @@ static PyMethodDef functions[] = {
      "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
     {"compare_nibbles", (PyCFunction)(void (*)(void))mq9_compare_nibbles, METH_FASTCALL,
      "compare_nibbles(query, rows, scales, found, offset, factor) -> None"},
-    {"words_of_ascii", (PyCFunction)(void (*)(void))mq9_words_of_ascii, METH_FASTCALL,
-     "words_of_ascii(text, numbers, words, longest, most_joined) -> bytes or None"},
+    {"words_of_fields", (PyCFunction)(void (*)(void))mq9_words_of_fields, METH_FASTCALL,
+     "words_of_fields(fields, numbers, words, known, longest, most_joined, other) -> (words, lengths, weights)"},
     {NULL, NULL, 0, NULL},
 };
 

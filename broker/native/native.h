@@ -11,7 +11,7 @@ PyObject *mq9_take_requests(PyObject *module, PyObject *const *arguments, Py_ssi
 PyObject *mq9_consecutive_ids(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_render_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_compare_nibbles(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *mq9_words_of_ascii(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *mq9_words_of_fields(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
 /* Whether this processor can do mq9_compare_nibbles. */
 int mq9_has_nibbles(void);

@@ -1,15 +1,25 @@
-/* The words of a text in ASCII; src/mq9_broker/search/words.py says what they are. */
+/* The words of texts in ASCII; src/mq9_broker/search/words.py says what they are. */
 #include "native.h"
 
+#include <stdint.h>
 #include <string.h>
+
+/* A word that has a number, where its hash says: what is looked for in `numbers` mostly stands here. */
+typedef struct {
+    uint32_t number, hash;
+    unsigned char length; /* 0: no word */
+    char spelled[23];
+} Known;
 
 typedef struct {
     PyObject *numbers, *words;
-    unsigned *found;
+    Known *known;
+    uint32_t known_mask;
+    uint32_t *found;
     Py_ssize_t count, room;
     /* A word in lower case, or words joined. */
     char *spelled;
-    Py_ssize_t longest, most_joined;
+    Py_ssize_t spelled_room, longest, most_joined;
 } Words;
 
 static int is_upper(char c) { return c >= 'A' && c <= 'Z'; }
@@ -18,8 +28,33 @@ static int is_digit(char c) { return c >= '0' && c <= '9'; }
 static int is_letter_or_digit(char c) { return is_lower(c) || is_upper(c) || is_digit(c); }
 static int is_mark(char c) { return c != '\0' && strchr("-_./:@&'", c) != NULL; }
 
+static int add_number(Words *to, uint32_t number) {
+    if (to->count == to->room) {
+        Py_ssize_t room = 2 * to->room;
+        uint32_t *longer = PyMem_Realloc(to->found, (size_t)room * sizeof *longer);
+        if (longer == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        to->found = longer;
+        to->room = room;
+    }
+    to->found[to->count++] = number;
+    return 0;
+}
+
+static uint32_t hash_of(const char *text, Py_ssize_t length) {
+    uint32_t hash = 2166136261u;
+    for (Py_ssize_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * 16777619u;
+    return hash ^ hash >> 15;
+}
+
 /* Add a word, which gets the next number if it has none. */
 static int add(Words *to, const char *text, Py_ssize_t length) {
+    uint32_t hash = hash_of(text, length);
+    Known *known = &to->known[hash & to->known_mask];
+    if (known->hash == hash && known->length == length && memcmp(known->spelled, text, (size_t)length) == 0)
+        return add_number(to, known->number);
     PyObject *word = PyUnicode_DecodeASCII(text, length, NULL);
     if (word == NULL) return -1;
     PyObject *number = PyDict_GetItemWithError(to->numbers, word);
@@ -31,21 +66,13 @@ static int add(Words *to, const char *text, Py_ssize_t length) {
     } else if (PyDict_SetItem(to->numbers, word, number) < 0 || PyList_Append(to->words, word) < 0) {
         failed = -1;
     }
-    if (!failed && to->count == to->room) {
-        Py_ssize_t room = 2 * to->room;
-        unsigned *longer = PyMem_Realloc(to->found, (size_t)room * sizeof *longer);
-        if (longer == NULL) {
-            PyErr_NoMemory();
-            failed = -1;
-        } else {
-            to->found = longer;
-            to->room = room;
-        }
-    }
     if (!failed) {
         unsigned long value = PyLong_AsUnsignedLong(number);
-        to->found[to->count++] = (unsigned)value;
-        if (value == (unsigned long)-1 && PyErr_Occurred()) failed = -1;
+        failed = value == (unsigned long)-1 && PyErr_Occurred() ? -1 : add_number(to, (uint32_t)value);
+        if (!failed && 0 < length && length <= (Py_ssize_t)sizeof known->spelled) {
+            *known = (Known){.number = (uint32_t)value, .hash = hash, .length = (unsigned char)length};
+            memcpy(known->spelled, text, (size_t)length);
+        }
     }
     Py_XDECREF(number);
     Py_DECREF(word);
@@ -162,32 +189,115 @@ static int add_all(Words *to, const char *text, const char *end) {
     return 0;
 }
 
-PyObject *mq9_words_of_ascii(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    if (count != 5 || !PyUnicode_Check(arguments[0]) || !PyDict_Check(arguments[1]) || !PyList_Check(arguments[2])) {
-        PyErr_SetString(PyExc_TypeError, "words_of_ascii takes a str, a dict, a list and two numbers");
-        return NULL;
+/* The words of a text, which is in ASCII; a part of a word in mixed case is not cut, so it may be as long as that. */
+static int add_text(Words *to, PyObject *text) {
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    const char *start = PyUnicode_DATA(text);
+    if (length >= to->spelled_room) {
+        char *longer = PyMem_Realloc(to->spelled, (size_t)length + 1);
+        if (longer == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        to->spelled = longer;
+        to->spelled_room = length + 1;
     }
-    if (!PyUnicode_IS_ASCII(arguments[0])) Py_RETURN_NONE;
-    Words to = {.numbers = arguments[1], .words = arguments[2], .room = 64};
-    to.longest = PyLong_AsSsize_t(arguments[3]);
-    to.most_joined = PyLong_AsSsize_t(arguments[4]);
-    if (PyErr_Occurred()) return NULL;
-    if (to.longest < 1 || to.longest > 128) {
-        PyErr_SetString(PyExc_ValueError, "words_of_ascii: a word has 1 to 128 characters");
-        return NULL;
+    return add_all(to, start, start + length);
+}
+
+/* The words of another text, as `other` finds them: an object whose buffer has their numbers. */
+static int add_others(Words *to, PyObject *text, PyObject *other) {
+    PyObject *found = PyObject_CallOneArg(other, text);
+    if (found == NULL) return -1;
+    Py_buffer numbers;
+    int failed = PyObject_GetBuffer(found, &numbers, PyBUF_SIMPLE);
+    Py_DECREF(found);
+    if (failed) return -1;
+    const char *at = numbers.buf;
+    for (Py_ssize_t i = 0; !failed && i + (Py_ssize_t)sizeof(uint32_t) <= numbers.len; i += sizeof(uint32_t)) {
+        uint32_t number;
+        memcpy(&number, at + i, sizeof number);
+        failed = add_number(to, number);
     }
-    Py_ssize_t length = PyUnicode_GET_LENGTH(arguments[0]);
-    const char *text = PyUnicode_DATA(arguments[0]);
+    PyBuffer_Release(&numbers);
+    return failed;
+}
+
+static int add_fields(Words *to, PyObject *fields, PyObject *other, char *lengths, char *weights) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(fields); i++) {
+        PyObject *field = PyTuple_GET_ITEM(fields, i);
+        if (!PyTuple_Check(field) || PyTuple_GET_SIZE(field) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(field, 0)) ||
+            !PyFloat_Check(PyTuple_GET_ITEM(field, 1))) {
+            PyErr_SetString(PyExc_TypeError, "words_of_fields: a field is a str and a float");
+            return -1;
+        }
+        PyObject *text = PyTuple_GET_ITEM(field, 0);
+        double weight = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(field, 1));
+        Py_ssize_t before = to->count;
+        if ((PyUnicode_IS_ASCII(text) ? add_text(to, text) : add_others(to, text, other)) < 0) return -1;
+        uint32_t length = (uint32_t)(to->count - before);
+        memcpy(lengths + i * (Py_ssize_t)sizeof length, &length, sizeof length);
+        memcpy(weights + i * (Py_ssize_t)sizeof weight, &weight, sizeof weight);
+    }
+    return 0;
+}
+
+static PyObject *words_of(Words *to, PyObject *fields, PyObject *other) {
+    Py_ssize_t count = PyTuple_GET_SIZE(fields);
+    PyObject *lengths = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(uint32_t));
+    PyObject *weights = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(double));
+    PyObject *numbers = NULL, *result = NULL;
+    to->found = PyMem_Malloc((size_t)to->room * sizeof *to->found);
+    to->spelled = PyMem_Malloc((size_t)to->spelled_room);
+    if (to->found == NULL || to->spelled == NULL) PyErr_NoMemory();
+    if (lengths != NULL && weights != NULL && to->found != NULL && to->spelled != NULL &&
+        add_fields(to, fields, other, PyBytes_AS_STRING(lengths), PyBytes_AS_STRING(weights)) == 0)
+        numbers = PyBytes_FromStringAndSize((const char *)to->found, to->count * (Py_ssize_t)sizeof *to->found);
+    if (numbers != NULL) result = PyTuple_Pack(3, numbers, lengths, weights);
+    Py_XDECREF(numbers);
+    Py_XDECREF(lengths);
+    Py_XDECREF(weights);
+    PyMem_Free(to->found);
+    PyMem_Free(to->spelled);
+    return result;
+}
+
+/* What the caller may get wrong. */
+static int has_right_arguments(PyObject *const *arguments, Py_ssize_t count) {
+    if (count == 7 && PyTuple_Check(arguments[0]) && PyDict_Check(arguments[1]) && PyList_Check(arguments[2]) &&
+        PyCallable_Check(arguments[6]))
+        return 1;
+    PyErr_SetString(PyExc_TypeError, "words_of_fields takes a tuple, a dict, a list, a buffer, two numbers and a function");
+    return 0;
+}
+
+static int has_right_sizes(const Words *to, const Py_buffer *known) {
+    if (to->longest < 1 || to->longest > 128) {
+        PyErr_SetString(PyExc_ValueError, "words_of_fields: a word has 1 to 128 characters");
+        return 0;
+    }
+    Py_ssize_t places = known->len / (Py_ssize_t)sizeof(Known);
+    if (places < 1 || places > 1 << 24 || (places & (places - 1)) != 0 || (uintptr_t)known->buf % sizeof(uint32_t) != 0) {
+        PyErr_SetString(PyExc_ValueError, "words_of_fields: the places for words must be a power of two, and aligned");
+        return 0;
+    }
+    return 1;
+}
+
+PyObject *mq9_words_of_fields(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+    Py_buffer known;
     PyObject *result = NULL;
-    to.found = PyMem_Malloc((size_t)to.room * sizeof *to.found);
-    /* A part of a word in mixed case is not cut, so it may be as long as the text. */
-    to.spelled = PyMem_Malloc((size_t)(length > to.longest ? length : to.longest) + 1);
-    if (to.found == NULL || to.spelled == NULL) {
-        PyErr_NoMemory();
-    } else if (add_all(&to, text, text + length) == 0) {
-        result = PyBytes_FromStringAndSize((const char *)to.found, to.count * (Py_ssize_t)sizeof *to.found);
+    if (!has_right_arguments(arguments, count)) return NULL;
+    Words to = {.numbers = arguments[1], .words = arguments[2], .room = 256};
+    to.longest = PyLong_AsSsize_t(arguments[4]);
+    to.most_joined = PyLong_AsSsize_t(arguments[5]);
+    if (PyErr_Occurred() || PyObject_GetBuffer(arguments[3], &known, PyBUF_WRITABLE) < 0) return NULL;
+    if (has_right_sizes(&to, &known)) {
+        to.known = known.buf;
+        to.known_mask = (uint32_t)(known.len / (Py_ssize_t)sizeof(Known) - 1);
+        to.spelled_room = to.longest + 1;
+        result = words_of(&to, arguments[0], arguments[6]);
     }
-    PyMem_Free(to.found);
-    PyMem_Free(to.spelled);
+    PyBuffer_Release(&known);
     return result;
 }

@@ -1,6 +1,7 @@
 """Compiled forms of inner loops; see mq9_broker.native."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Sequence
 
 def take_requests(
     data: bytes, prefix: bytes, max_payload: int, max_control_line: int, /
@@ -18,9 +19,16 @@ def compare_nibbles(
     factor: float,
     /,
 ) -> None: ...
-def words_of_ascii(
-    text: str, numbers: dict[str, int], words: list[str], longest: int, most_joined: int, /
-) -> bytes | None: ...
+def words_of_fields(
+    fields: tuple[tuple[str, float], ...],
+    numbers: dict[str, int],
+    words: list[str],
+    known: bytearray,
+    longest: int,
+    most_joined: int,
+    other: Callable[[str], array[int]],
+    /,
+) -> tuple[bytes, bytes, bytes]: ...
 
 HAS_NIBBLES: bool
 

@@ -7,6 +7,7 @@ is done in Python, with the same results and more time. `MQ9_PURE=1` in the envi
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable
 
 from mq9_broker.store.sorted_map import OrderedBytes, SortedMap
@@ -46,12 +47,28 @@ an offset and a factor. The result of a row is its sum less the offset, times it
 threads go on.
 """
 
-words_of_ascii: Callable[[str, dict[str, int], list[str], int, int], bytes | None] | None = None
-"""Finds the words of a text as `search.words` says; None = only Python can.
+words_of_fields: (
+    Callable[
+        [
+            tuple[tuple[str, float], ...],
+            dict[str, int],
+            list[str],
+            bytearray,
+            int,
+            int,
+            Callable[[str], array[int]],
+        ],
+        tuple[bytes, bytes, bytes],
+    ]
+    | None
+) = None
+"""Finds the words of a document's texts as `search.words` says; None = only Python can.
 
-Takes the text, numbers by word, words by number (both get the words that are new), the most characters of a
-word and the most words that are joined to one; gives numbers as 32-bit integers, or None if the text is not
-ASCII.
+Takes the texts, each with its weight, numbers by word, words by number (both get the words that are new),
+places for words that have a number (32 bytes each, a power of two; all 0 at first, and again when words get
+other numbers), the most characters of a word, the most words that are joined to one, and what finds the words
+of a text that is not ASCII, 32-bit numbers. Gives the numbers of all words as such, how many each text has as
+such, and the weights as doubles.
 """
 
 IS_COMPILED: bool
@@ -69,6 +86,6 @@ else:
     take_requests = _native.take_requests
     consecutive_ids = _native.consecutive_ids
     render_run = _native.render_run
-    words_of_ascii = _native.words_of_ascii
+    words_of_fields = _native.words_of_fields
     if _native.HAS_NIBBLES:
         compare_nibbles = _native.compare_nibbles

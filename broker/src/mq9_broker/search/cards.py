@@ -16,6 +16,8 @@ _LABEL: Final = 1.5
 _OTHER: Final = 1.0
 # Of a skill's members; those of the others count as _OTHER.
 _OF_SKILL: Final = {"name": _TITLE, "id": _TITLE, "tags": _LABEL, "examples": _DESCRIPTION}
+# And those that say what it can do, beside its name.
+_SAID: Final = frozenset(("description", "tags", "examples"))
 # Members of a body that say what an agent is; the second ones where there are none of the first.
 _DESCRIBING: Final = (("description", "payload"), ("desc", "summary"))
 
@@ -43,9 +45,9 @@ class Card(NamedTuple):
     rest: str
 
     @property
-    def everything(self) -> str:
+    def parts(self) -> tuple[str, str, str]:
         """All that vectors are made of."""
-        return ". ".join(part for part in (self.head, self.skills, self.rest) if part)
+        return self.head, self.skills, self.rest
 
 
 def read_card(body: bytes) -> Card:
@@ -55,53 +57,55 @@ def read_card(body: bytes) -> Card:
         ValueError: The body is not JSON.
     """
     root = _decode(body)
-    if not isinstance(root, dict):
+    if type(root) is not dict:
         root = {"payload": root}
     fields: list[tuple[str, float]] = []
     name, title = _text(root, "name"), _text(root, "title")
     known = {"tags"}
     if name:
         known.add("name")
+        fields.append((name, _NAME))
     if title:
         known.add("title")
+        fields.append((title, _TITLE))
     description: list[str] = []
     for keys in _DESCRIBING:
         for key in keys:
             if text := _text(root, key):
                 known.add(key)
                 description.append(text)
+                fields.append((text, _DESCRIPTION))
         if description:
             break
-    tags = _strings(root.get("tags"))
-    if name:
-        fields.append((name, _NAME))
-    if title:
-        fields.append((title, _TITLE))
-    fields += [(text, _DESCRIPTION) for text in description]
-    fields += [(tag, _LABEL) for tag in tags]
+    tags: list[str] = []
+    if "tags" in root:
+        _collect(root["tags"], tags)
+        fields += [(tag, _LABEL) for tag in tags]
     skills: list[str] = []
-    if isinstance(root.get("skills"), list):
+    if type(root.get("skills")) is list:
         known.add("skills")
         for skill in root["skills"]:
-            skills.append(_read_skill(skill, fields))
+            if said := _read_skill(skill, fields):
+                skills.append(said)
     rest: list[str] = []
     for key, value in root.items():
         if key not in known:
-            rest += _strings(value)
+            _collect(value, rest)
     fields += [(text, _OTHER) for text in rest]
     called = title or _MARKS.sub(" ", name)
-    head = ". ".join(text for text in (called, *description) if text)
+    head = ". ".join([called, *description] if called else description)
     return Card(
         fields,
         " ".join((head, ", ".join(tags))).strip()[:_MOST_HEAD],
-        ". ".join(skill for skill in skills if skill)[:_MOST_SKILLS],
+        ". ".join(skills)[:_MOST_SKILLS],
         " ".join(rest)[:_MOST_REST],
     )
 
 
 def _read_skill(skill: Any, fields: list[tuple[str, float]]) -> str:
-    if not isinstance(skill, dict):
-        texts = _strings(skill)
+    if type(skill) is not dict:
+        texts: list[str] = []
+        _collect(skill, texts)
         fields += [(text, _DESCRIPTION) for text in texts]
         return " ".join(texts)
     said: list[str] = []
@@ -110,33 +114,39 @@ def _read_skill(skill: Any, fields: list[tuple[str, float]]) -> str:
         said.append(_MARKS.sub(" ", called))
     for key, value in skill.items():
         weight = _OF_SKILL.get(key, _OTHER)
-        texts = _strings(value)
-        for text in texts:
-            fields.append((text, weight))
-        if key in ("description", "tags", "examples"):
-            said += texts
+        if type(value) is str:
+            fields.append((value, weight))
+            if key in _SAID:
+                said.append(value)
+        elif value:
+            texts = []
+            _collect(value, texts)
+            fields += [(text, weight) for text in texts]
+            if key in _SAID:
+                said += texts
     return ", ".join(said)
 
 
 def _text(record: dict[str, Any], key: str) -> str:
     value = record.get(key)
-    return value if isinstance(value, str) else ""
+    return value if type(value) is str else ""
 
 
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    found: list[str] = []
+def _collect(value: Any, found: list[str]) -> None:
+    """Add all strings of a value, in their order."""
+    if type(value) is str:
+        found.append(value)
+        return
+    # A stack of its own: JSON nests more deeply than Python calls.
     stack = [value]
     while stack:
         value = stack.pop()
-        if isinstance(value, str):
+        if type(value) is str:
             found.append(value)
-        elif isinstance(value, dict):
+        elif type(value) is dict:
             stack += reversed(value.values())
-        elif isinstance(value, list):
+        elif type(value) is list:
             stack += reversed(value)
-    return found
 
 
 def _decode(body: bytes) -> Any:

@@ -23,7 +23,7 @@ from mq9_broker.search.embedders import (
     Vectors,
     normalized,
 )
-from mq9_broker.search.keywords import Impacts, KeywordIndex, Merge
+from mq9_broker.search.keywords import KeywordIndex, Merge, Unspelled
 from mq9_broker.search.segments import Segment
 from mq9_broker.search.snapshot import Snapshot, read
 from mq9_broker.search.vectors import Column, Packed, dimensions_of, pack
@@ -49,8 +49,14 @@ class _Soon:
 
     digest: bytes
     texts: bytes
-    text: str
-    impacts: Impacts | None = None
+    parts: tuple[str, str, str]
+    impacts: Unspelled | None = None
+
+    @property
+    def text(self) -> str:
+        """What the vector is made of."""
+        text = ". ".join(part for part in self.parts if part)
+        return gloss(text) if has_chinese(text) else text
 
 
 @dataclass(slots=True)
@@ -265,7 +271,7 @@ class IndexedAgents:
                     card = cards[digest]
                     self._keywords.add(row, card.fields)
                     if self._fast is not None:
-                        self._soon[row] = _Soon(digest, texts[digest], card.everything)
+                        self._soon[row] = _Soon(digest, texts[digest], card.parts)
             if self._embedder is not None and not self._column.has(row) and row not in known[0]:
                 self._want_vector(row, texts[digest], vectors, known, cards.get(digest), body)
         for column, some in zip((self._fast_column, *columns), (fast, *known), strict=True):
@@ -387,11 +393,11 @@ class IndexedAgents:
         for start in range(0, len(rows), self._fast.batch):
             batch = rows[start : start + self._fast.batch]
             soon = [self._soon.pop(row) for row in batch]
-            vectors = self._fast.embed([gloss(s.text) if has_chinese(s.text) else s.text for s in soon])
+            vectors = self._fast.embed([agent.text for agent in soon])
             packed = pack(vectors)
             self._fast_column.put_all(batch, packed)
             self._cache.put_entries(
-                (s.digest, Entry(s.texts, s.impacts, vector))
+                (s.digest, Entry(s.texts, s.impacts.spelled(), vector))
                 for s, vector in zip(soon, packed, strict=True)
                 if s.impacts is not None
             )

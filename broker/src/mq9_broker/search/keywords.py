@@ -12,7 +12,7 @@ merged at once, large ones by a `Merge`, which may run in a thread of its own: s
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mq9_broker.search.segments import Gone, Scores, Segment, merged, segment_of
-from mq9_broker.search.vocabulary import Vocabulary
+from mq9_broker.search.vocabulary import Collected, Vocabulary
 
 _K1: Final = 1.2
 _B: Final = 0.5
@@ -56,6 +56,19 @@ class Impacts(NamedTuple):
 
     words: list[str]
     impacts: bytes
+
+
+class Unspelled(NamedTuple):
+    """What a document's `Impacts` are made of: spelling the words is put off until they are wanted."""
+
+    spelling: list[str]
+    numbers: NDArray[np.uint32]
+    impacts: Scores
+
+    def spelled(self) -> Impacts:
+        """Return the impacts."""
+        spelling = self.spelling
+        return Impacts([spelling[number] for number in self.numbers.tolist()], self.impacts.tobytes())
 
 
 class Postings(NamedTuple):
@@ -100,10 +113,8 @@ class _Collected:
     """Documents that are in no segment yet."""
 
     def __init__(self) -> None:
-        # Of new documents: words, for each field how many there are and its weight, and how many fields.
-        self.words = array("I")
-        self.lengths = array("I")
-        self.weights = array("d")
+        # Of new documents: their fields, and how many each has.
+        self.new = Collected()
         self.counts = array("I")
         self.rows: list[int] = []
         # Of documents whose impacts are known: words, impacts, and how many each document has.
@@ -114,7 +125,7 @@ class _Collected:
 
     @property
     def size(self) -> int:
-        return len(self.words) + len(self.known_words)
+        return len(self.new.words) + len(self.known_words)
 
 
 class KeywordIndex:
@@ -152,31 +163,27 @@ class KeywordIndex:
         """Whether there are more segments than there should be."""
         return self._merge is None and len(self._segments) > _MOST_SEGMENTS
 
-    def add(self, row: int, fields: Iterable[tuple[str, float]]) -> None:
+    def add(self, row: int, fields: Sequence[tuple[str, float]]) -> None:
         """Add a document under a number that no document has, nor any segment.
 
         Args:
             row: The number.
             fields: Its texts, and how much the words count in each.
         """
-        collected, add_text = self._collected, self._vocabulary.add_text
+        collected = self._collected
         collected.rows.append(row)
-        count = 0
-        for text, weight in fields:
-            collected.lengths.append(add_text(text, collected.words))
-            collected.weights.append(weight)
-            count += 1
-        collected.counts.append(count)
+        self._vocabulary.add(fields, collected.new)
+        collected.counts.append(len(fields))
 
     def add_known(self, row: int, known: Impacts) -> None:
-        """Add a document whose impacts are known; they are what `seal` returned for it."""
+        """Add a document whose impacts are known; they are of what `seal` returned for it."""
         collected = self._collected
         collected.known_words.extend(self._vocabulary.of_words(known.words))
         collected.known_impacts.frombytes(known.impacts)
         collected.known_lengths.append(len(known.words))
         collected.known_rows.append(row)
 
-    def seal(self, wanted: bool = False) -> list[tuple[int, Impacts]]:
+    def seal(self, wanted: bool = False) -> list[tuple[int, Unspelled]]:
         """Make a segment of what was collected.
 
         Args:
@@ -204,9 +211,10 @@ class KeywordIndex:
         self._merge_small()
         if not wanted:
             return []
+        spelling = self._vocabulary.spelling
         ends = np.cumsum(lengths).tolist()
         return [
-            (row, Impacts(self._vocabulary.spelled(new[start:end]), impacts[start:end].tobytes()))
+            (row, Unspelled(spelling, new[start:end], impacts[start:end]))
             for row, start, end in zip(collected.rows, [0, *ends], ends, strict=False)
         ]
 
@@ -339,11 +347,11 @@ class KeywordIndex:
 def _impacts_of(collected: _Collected) -> tuple[NDArray[np.uint32], Scores, NDArray[np.int64]]:
     """Of new documents: their words, each with what it says about its document, and how many each has."""
     count = len(collected.rows)
-    field_lengths = np.array(collected.lengths, np.uint32)
-    words = np.array(collected.words, np.uint32)
+    field_lengths = np.array(collected.new.lengths, np.uint32)
+    words = np.array(collected.new.words, np.uint32)
     fields = np.repeat(np.arange(count, dtype=np.uint32), np.array(collected.counts, np.uint32))
     places = np.repeat(fields, field_lengths)
-    weights = np.repeat(np.array(collected.weights, np.float64), field_lengths)
+    weights = np.repeat(np.array(collected.new.weights, np.float64), field_lengths)
     lengths = np.bincount(places, weights, minlength=count)
     keys = places.astype(np.uint64) << np.uint64(32) | words
     order = np.argsort(keys)

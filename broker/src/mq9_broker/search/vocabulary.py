@@ -20,6 +20,23 @@ _MOST_COMPLETIONS: Final = 256
 # Compounds whose words are remembered: most texts are made of the same ones.
 _MOST_REMEMBERED: Final = 50_000
 _LONGEST_REMEMBERED: Final = 48
+# 32,768 words of up to 23 characters: what most texts are made of.
+_KNOWN_BYTES: Final = 2**20
+
+
+class Collected:
+    """Words of texts, one text after the other.
+
+    Attributes:
+        words: The numbers of all.
+        lengths: How many each text has.
+        weights: How much they count in each.
+    """
+
+    def __init__(self) -> None:
+        self.words = array("I")
+        self.lengths = array("I")
+        self.weights = array("d")
 
 
 class _Numbers(dict[str, int]):
@@ -42,6 +59,8 @@ class Vocabulary:
         self._words: list[str] = []
         self._numbers = _Numbers(self._words)
         self._remembered: dict[str, tuple[int, ...]] = {}
+        # Numbers of words as compiled code finds them.
+        self._known = bytearray(_KNOWN_BYTES)
         self._sorted: SortedList[str] = SortedList()
         # Words before this one are sorted.
         self._sorted_to = 0
@@ -49,6 +68,11 @@ class Vocabulary:
     def __len__(self) -> int:
         """The number of different words."""
         return len(self._words)
+
+    @property
+    def spelling(self) -> list[str]:
+        """Words by number. It gets longer; what stands in it stays, even when words get other numbers."""
+        return self._words
 
     def all(self) -> list[str]:
         """Return all words, in the order of their numbers."""
@@ -59,17 +83,33 @@ class Vocabulary:
         self._words = words
         self._numbers = _Numbers(words)
         self._remembered.clear()
+        self._known = bytearray(_KNOWN_BYTES)
         self._sorted = SortedList()
         self._sorted_to = 0
 
-    def add_text(self, text: str, to: array[int]) -> int:
-        """Add the words of a text to others, repeats included, and return how many; new ones get a number."""
-        if native.words_of_ascii is not None:
-            numbers = native.words_of_ascii(text, self._numbers, self._words, MAX_WORD, MAX_JOINED)
-            if numbers is not None:
-                to.frombytes(numbers)
-                return len(numbers) // to.itemsize
-        before = len(to)
+    def add(self, fields: Sequence[tuple[str, float]], to: Collected) -> None:
+        """Add the words of texts, repeats included; new ones get a number.
+
+        Args:
+            fields: The texts, and how much the words count in each.
+            to: Where their numbers are added.
+        """
+        if native.words_of_fields is not None:
+            numbers, lengths, weights = native.words_of_fields(
+                tuple(fields), self._numbers, self._words, self._known, MAX_WORD, MAX_JOINED, self._of_text
+            )
+            to.words.frombytes(numbers)
+            to.lengths.frombytes(lengths)
+            to.weights.frombytes(weights)
+            return
+        for text, weight in fields:
+            words = self._of_text(text)
+            to.words.extend(words)
+            to.lengths.append(len(words))
+            to.weights.append(weight)
+
+    def _of_text(self, text: str) -> array[int]:
+        found = array("I")
         remembered = self._remembered
         for compound in compounds(text):
             known = remembered.get(compound)
@@ -79,8 +119,8 @@ class Vocabulary:
                     if len(remembered) >= _MOST_REMEMBERED:
                         remembered.clear()
                     remembered[compound] = known
-            to.extend(known)
-        return len(to) - before
+            found.extend(known)
+        return found
 
     def of_words(self, words: Sequence[str]) -> list[int]:
         """Return the numbers of words; new ones get one."""
@@ -89,11 +129,6 @@ class Vocabulary:
     def find(self, word: str) -> int | None:
         """Return the number of a word, if it has one."""
         return self._numbers.get(word)
-
-    def spelled(self, numbers: Numbers) -> list[str]:
-        """Return the words that have these numbers."""
-        words = self._words
-        return [words[number] for number in numbers.tolist()]
 
     @property
     def unsorted(self) -> int:
@@ -127,9 +162,11 @@ class Vocabulary:
         """
         renumbered = np.full(len(self._words), -1, np.int64)
         renumbered[numbers] = np.arange(len(numbers))
-        self._words = self.spelled(numbers)
+        words = self._words
+        self._words = [words[number] for number in numbers.tolist()]
         self._numbers = _Numbers(self._words)
         self._remembered.clear()
+        self._known = bytearray(_KNOWN_BYTES)
         self._sorted = SortedList(self._words)
         self._sorted_to = len(self._words)
         return renumbered
