@@ -18,7 +18,16 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 PACKAGE = NATIVE.parent / "src" / "mq9_broker"
-_FLAGS = ["-std=c11", "-O2", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-fwrapv", "-DNDEBUG"]
+_FLAGS = [
+    "-std=c11",
+    "-O2",
+    "-fPIC",
+    "-pthread",
+    "-fvisibility=hidden",
+    "-fno-strict-aliasing",
+    "-fwrapv",
+    "-DNDEBUG",
+]
 _COMPILE_TIMEOUT_S = 300
 
 

@@ -23,8 +23,6 @@ static PyMethodDef functions[] = {
      "consecutive_ids(body, most) -> (group_name, first, last) or None; last is -1 for msg_id"},
     {"render_run", (PyCFunction)(void (*)(void))mq9_render_run, METH_FASTCALL,
      "render_run(run_json, index, count, first_id, rest, room) -> bytes or None"},
-    {"compare_nibbles", (PyCFunction)(void (*)(void))mq9_compare_nibbles, METH_FASTCALL,
-     "compare_nibbles(query, rows, scales, found, offset, factor) -> None"},
     {"words_of_fields", (PyCFunction)(void (*)(void))mq9_words_of_fields, METH_FASTCALL,
      "words_of_fields(fields, numbers, words, known, longest, most_joined, other) -> (words, lengths, weights)"},
     {NULL, NULL, 0, NULL},
@@ -35,19 +33,20 @@ static struct PyModuleDef definition = {
     NULL,                  NULL,      NULL,                                                    NULL,
 };
 
+/* Add a type, or None in its place. */
+static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
+    if (type != NULL && PyType_Ready(type) < 0) return -1;
+    PyObject *value = type != NULL ? (PyObject *)type : Py_None;
+    Py_INCREF(value);
+    if (PyModule_AddObject(module, name, value) == 0) return 0;
+    Py_DECREF(value);
+    return -1;
+}
+
 PyMODINIT_FUNC PyInit__native(void) {
-    if (PyType_Ready(&mq9_sorted_map_type) < 0) return NULL;
     PyObject *module = PyModule_Create(&definition);
-    if (module == NULL) return NULL;
-    Py_INCREF(&mq9_sorted_map_type);
-    if (PyModule_AddObject(module, "SortedMap", (PyObject *)&mq9_sorted_map_type) < 0) {
-        Py_DECREF(&mq9_sorted_map_type);
-        Py_DECREF(module);
-        return NULL;
-    }
-    if (PyModule_AddObject(module, "HAS_NIBBLES", PyBool_FromLong(mq9_has_nibbles())) < 0) {
-        Py_DECREF(module);
-        return NULL;
-    }
+    if (module != NULL && (add_type(module, "SortedMap", &mq9_sorted_map_type) < 0 ||
+                           add_type(module, "NibbleComparison", mq9_comparison_type()) < 0))
+        Py_CLEAR(module);
     return module;
 }

@@ -10,11 +10,10 @@ extern PyTypeObject mq9_sorted_map_type;
 PyObject *mq9_take_requests(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_consecutive_ids(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_render_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
-PyObject *mq9_compare_nibbles(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_words_of_fields(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 
-/* Whether this processor can do mq9_compare_nibbles. */
-int mq9_has_nibbles(void);
+/* The type of comparisons of vectors; NULL: this processor can not do them. */
+PyTypeObject *mq9_comparison_type(void);
 
 /* Whether the call has that many arguments, and a bytes object in each place of `bytes` (ends with -1). */
 int mq9_check_arguments(const char *name, PyObject *const *arguments, Py_ssize_t count, Py_ssize_t expected,

@@ -1,10 +1,13 @@
 /* Compares a vector with many that have four bits a number, 64 numbers in 32 bytes. */
 #include "native.h"
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#include <immintrin.h>
+#if defined(__x86_64__) && !defined(_WIN32) && (defined(__GNUC__) || defined(__clang__))
+#include "helper.h"
 
-enum { BLOCK = 32, BLOCKS_OF_16_BITS = 4 };
+#include <immintrin.h>
+#include <stddef.h>
+
+enum { BLOCK = 32, BLOCKS_OF_16_BITS = 4, ROWS_A_PART = 1024 };
 
 /* The sum of query times number for one row. A product pair is at most 2 * 15 * 128, so sixteen bits hold those
  * of four blocks. */
@@ -33,59 +36,116 @@ __attribute__((target("avx2"))) static int row_product(const unsigned char *row,
     return _mm_cvtsi128_si32(half);
 }
 
-__attribute__((target("avx2"))) static void products(const Py_buffer *buffers, double offset, double factor) {
-    const signed char *query = buffers[0].buf;
-    const unsigned char *rows = buffers[1].buf;
-    const float *scales = buffers[2].buf;
-    float *found = buffers[3].buf;
-    Py_ssize_t row_bytes = buffers[0].len / 2, count = buffers[3].len / (Py_ssize_t)sizeof(float);
-    for (Py_ssize_t i = 0; i < count; i++, rows += row_bytes)
-        found[i] = (float)((row_product(rows, query, row_bytes / BLOCK) - offset) * scales[i] * factor);
+/* A comparison of a vector with rows that has begun, and may have ended. */
+typedef struct {
+    PyObject_HEAD
+    mq9_work work;
+    Py_buffer query, rows, scales, found;
+    double offset, factor;
+    int held, has_begun;
+} Comparison;
+
+__attribute__((target("avx2"))) static void compare(const mq9_work *work, long start, long end) {
+    const Comparison *self = (const Comparison *)((const char *)work - offsetof(Comparison, work));
+    Py_ssize_t row_bytes = self->query.len / 2;
+    const unsigned char *row = (const unsigned char *)self->rows.buf + start * row_bytes;
+    const float *scales = self->scales.buf;
+    float *found = self->found.buf;
+    for (long i = start; i < end; i++, row += row_bytes)
+        found[i] = (float)((row_product(row, self->query.buf, row_bytes / BLOCK) - self->offset) * scales[i] *
+                           self->factor);
 }
 
-int mq9_has_nibbles(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
-}
-
-static int has_format(const Py_buffer *buffers) {
+static int has_format(const Comparison *self) {
     const Py_ssize_t size = (Py_ssize_t)sizeof(float);
-    Py_ssize_t row_bytes = buffers[0].len / 2, count = buffers[3].len / size;
-    return row_bytes > 0 && buffers[0].len % (2 * BLOCK) == 0 && buffers[3].len % size == 0 &&
-           buffers[2].len == buffers[3].len && buffers[1].len % row_bytes == 0 && buffers[1].len / row_bytes == count;
+    Py_ssize_t row_bytes = self->query.len / 2, count = self->found.len / size;
+    return row_bytes > 0 && self->query.len % (2 * BLOCK) == 0 && self->found.len % size == 0 &&
+           self->scales.len == self->found.len && self->rows.len % row_bytes == 0 &&
+           self->rows.len / row_bytes == count;
 }
 
-PyObject *mq9_compare_nibbles(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    static const int flags[] = {PyBUF_SIMPLE, PyBUF_SIMPLE, PyBUF_SIMPLE, PyBUF_WRITABLE};
-    Py_buffer buffers[4];
-    int held = 0;
-    PyObject *result = NULL;
-    if (count != 6) {
-        PyErr_Format(PyExc_TypeError, "compare_nibbles takes 6 arguments, not %zd", count);
+static void finish(Comparison *self) {
+    if (!self->has_begun) return;
+    self->has_begun = 0;
+    Py_BEGIN_ALLOW_THREADS
+    mq9_finish(&self->work);
+    Py_END_ALLOW_THREADS
+}
+
+static void release(Comparison *self) {
+    finish(self);
+    Py_buffer *buffers[] = {&self->query, &self->rows, &self->scales, &self->found};
+    while (self->held > 0) PyBuffer_Release(buffers[--self->held]);
+}
+
+static int hold(Comparison *self, PyObject *arguments) {
+    Py_buffer *buffers[] = {&self->query, &self->rows, &self->scales, &self->found};
+    for (; self->held < 4; self->held++) {
+        int flags = self->held < 3 ? PyBUF_SIMPLE : PyBUF_WRITABLE;
+        if (PyObject_GetBuffer(PyTuple_GET_ITEM(arguments, self->held), buffers[self->held], flags) < 0) return -1;
+    }
+    if (has_format(self)) return 0;
+    PyErr_SetString(PyExc_ValueError, "compare_nibbles: the sizes of the buffers do not go together");
+    return -1;
+}
+
+static PyObject *comparison_new(PyTypeObject *type, PyObject *arguments, PyObject *names) {
+    if (names != NULL || PyTuple_GET_SIZE(arguments) != 6) {
+        PyErr_Format(PyExc_TypeError, "compare_nibbles takes 6 arguments, not %zd", PyTuple_GET_SIZE(arguments));
         return NULL;
     }
-    double offset = PyFloat_AsDouble(arguments[4]), factor = PyFloat_AsDouble(arguments[5]);
+    double offset = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments, 4));
+    double factor = PyFloat_AsDouble(PyTuple_GET_ITEM(arguments, 5));
     if (PyErr_Occurred()) return NULL;
-    while (held < 4 && PyObject_GetBuffer(arguments[held], &buffers[held], flags[held]) == 0) held++;
-    if (held == 4 && !has_format(buffers)) {
-        PyErr_SetString(PyExc_ValueError, "compare_nibbles: the sizes of the buffers do not go together");
-    } else if (held == 4) {
-        Py_BEGIN_ALLOW_THREADS
-        products(buffers, offset, factor);
-        Py_END_ALLOW_THREADS
-        result = Py_NewRef(Py_None);
+    Comparison *self = (Comparison *)type->tp_alloc(type, 0);
+    if (self == NULL) return NULL;
+    self->offset = offset;
+    self->factor = factor;
+    if (hold(self, arguments) < 0) {
+        Py_DECREF(self);
+        return NULL;
     }
-    while (held > 0) PyBuffer_Release(&buffers[--held]);
-    return result;
+    self->work.part = compare;
+    self->work.size = (long)(self->found.len / (Py_ssize_t)sizeof(float));
+    self->work.step = ROWS_A_PART;
+    self->has_begun = 1;
+    mq9_offer(&self->work);
+    return (PyObject *)self;
+}
+
+static void comparison_dealloc(Comparison *self) {
+    release(self);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *comparison_finish(Comparison *self, PyObject *nothing) {
+    (void)nothing;
+    release(self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"finish", (PyCFunction)comparison_finish, METH_NOARGS, "Does what is left; then all results are there."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject comparison_type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "mq9_broker._native.NibbleComparison",
+    .tp_basicsize = sizeof(Comparison),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_doc = "NibbleComparison(query, rows, scales, found, offset, factor): begins; another thread may help.",
+    .tp_new = comparison_new,
+    .tp_dealloc = (destructor)comparison_dealloc,
+    .tp_methods = methods,
+};
+
+PyTypeObject *mq9_comparison_type(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") ? &comparison_type : NULL;
 }
 
 #else
 
-int mq9_has_nibbles(void) { return 0; }
-
-PyObject *mq9_compare_nibbles(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
-    PyErr_SetString(PyExc_NotImplementedError, "compare_nibbles: not made for this processor");
-    return NULL;
-}
+PyTypeObject *mq9_comparison_type(void) { return NULL; }
 
 #endif

@@ -267,7 +267,8 @@ static int has_right_arguments(PyObject *const *arguments, Py_ssize_t count) {
     if (count == 7 && PyTuple_Check(arguments[0]) && PyDict_Check(arguments[1]) && PyList_Check(arguments[2]) &&
         PyCallable_Check(arguments[6]))
         return 1;
-    PyErr_SetString(PyExc_TypeError, "words_of_fields takes a tuple, a dict, a list, a buffer, two numbers and a function");
+    PyErr_SetString(PyExc_TypeError,
+                    "words_of_fields takes a tuple, a dict, a list, a buffer, two numbers and a function");
     return 0;
 }
 
@@ -277,7 +278,8 @@ static int has_right_sizes(const Words *to, const Py_buffer *known) {
         return 0;
     }
     Py_ssize_t places = known->len / (Py_ssize_t)sizeof(Known);
-    if (places < 1 || places > 1 << 24 || (places & (places - 1)) != 0 || (uintptr_t)known->buf % sizeof(uint32_t) != 0) {
+    int is_aligned = (uintptr_t)known->buf % sizeof(uint32_t) == 0;
+    if (places < 1 || places > 1 << 24 || (places & (places - 1)) != 0 || !is_aligned) {
         PyErr_SetString(PyExc_ValueError, "words_of_fields: the places for words must be a power of two, and aligned");
         return 0;
     }
@@ -285,6 +287,7 @@ static int has_right_sizes(const Words *to, const Py_buffer *known) {
 }
 
 PyObject *mq9_words_of_fields(PyObject *module, PyObject *const *arguments, Py_ssize_t count) {
+    (void)module;
     Py_buffer known;
     PyObject *result = NULL;
     if (!has_right_arguments(arguments, count)) return NULL;

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -316,10 +318,86 @@ def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
             rows[0] = 255
             scales = random.random(count).astype(np.float32)
             found = np.zeros(count, np.float32)
-            native.compare_nibbles(query.data, rows.data, scales.data, found.data, 12.5, 0.25)
+            native.compare_nibbles(query.data, rows.data, scales.data, found.data, 12.5, 0.25).finish()
             halves = np.stack((rows & 15, rows >> 4), 2).reshape(count, -1).astype(np.int32)
             products = (halves @ query.astype(np.int32) - 12.5) * scales.astype(float) * 0.25
             np.testing.assert_array_equal(found, products.astype(np.float32))
+
+
+class Compared:
+    """A comparison of so many rows that another thread helps, and what it gives."""
+
+    def __init__(self, seed: int, count: int = 10_000) -> None:
+        random = np.random.default_rng(seed)
+        self.query = random.integers(-128, 128, 64).astype(np.int8)
+        self.rows = random.integers(0, 256, (count, 1, 32)).astype(np.uint8)
+        self.scales = np.ones(count, np.float32)
+        self.found = np.full(count, -1, np.float32)
+        halves = np.stack((self.rows & 15, self.rows >> 4), 2).reshape(count, -1).astype(np.int32)
+        self.expected = (halves @ self.query.astype(np.int32)).astype(np.float32)
+
+    def begin(self) -> native.Begun:
+        """Begin with it once more."""
+        assert native.compare_nibbles is not None
+        self.found[:] = -1
+        return native.compare_nibbles(
+            self.query.data, self.rows.data, self.scales.data, self.found.data, 0.0, 1.0
+        )
+
+    def check(self) -> None:
+        """Everything is there."""
+        np.testing.assert_array_equal(self.found, self.expected)
+
+
+@needs_halves
+def test_several_comparisons_at_once_whoever_helps() -> None:
+    compared = [Compared(seed) for seed in range(4)]
+    for _ in range(50):
+        begun = [each.begin() for each in compared]
+        for one in begun[::-1]:
+            one.finish()
+            one.finish()
+        for each in compared:
+            each.check()
+
+    def often(each: Compared) -> None:
+        for _ in range(200):
+            each.begin().finish()
+            each.check()
+
+    with ThreadPoolExecutor(len(compared)) as pool:
+        list(pool.map(often, compared))
+
+
+@needs_halves
+def test_a_comparison_that_nobody_finishes_is_done_before_its_buffers_go() -> None:
+    compared = Compared(5)
+    for _ in range(200):
+        begun = compared.begin()
+        del begun
+        compared.check()
+    before = sys.getrefcount(compared.query), sys.getrefcount(compared.found)
+    begun = compared.begin()
+    begun.finish()
+    assert (sys.getrefcount(compared.query), sys.getrefcount(compared.found)) == before
+
+
+@needs_halves
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="NOT RUN: no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_process_has_a_helper_of_its_own() -> None:
+    compared = Compared(6)
+    for _ in range(20):
+        begun = compared.begin()
+        child = os.fork()
+        if child == 0:
+            begun.finish()
+            is_right = np.array_equal(compared.found, compared.expected)
+            compared.begin().finish()
+            os._exit(0 if is_right and np.array_equal(compared.found, compared.expected) else 1)
+        begun.finish()
+        compared.check()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 @needs_halves

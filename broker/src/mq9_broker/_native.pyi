@@ -10,15 +10,6 @@ def consecutive_ids(body: bytes, most: int, /) -> tuple[str, int, int] | None: .
 def render_run(
     run_json: bytes, index: int, count: int, first_id: int, rest: bytes, room: int, /
 ) -> bytes | None: ...
-def compare_nibbles(
-    query: memoryview,
-    rows: memoryview,
-    scales: memoryview,
-    found: memoryview,
-    offset: float,
-    factor: float,
-    /,
-) -> None: ...
 def words_of_fields(
     fields: tuple[tuple[str, float], ...],
     numbers: dict[str, int],
@@ -30,7 +21,18 @@ def words_of_fields(
     /,
 ) -> tuple[bytes, bytes, bytes]: ...
 
-HAS_NIBBLES: bool
+class NibbleComparison:
+    def __init__(
+        self,
+        query: memoryview,
+        rows: memoryview,
+        scales: memoryview,
+        found: memoryview,
+        offset: float,
+        factor: float,
+        /,
+    ) -> None: ...
+    def finish(self) -> None: ...
 
 class SortedMap:
     def __len__(self) -> int: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable
+from typing import Protocol
 
 from mq9_broker.store.sorted_map import OrderedBytes, SortedMap
 
@@ -38,13 +39,22 @@ Takes the run's JSON, the position of the first message in it, how many, the fir
 each payload, and how long the text must not become; gives None if it would.
 """
 
-compare_nibbles: Callable[[memoryview, memoryview, memoryview, memoryview, float, float], None] | None = None
-"""Multiplies a vector with many that have four bits a number; None = Python has to do without.
+
+class Begun(Protocol):
+    """Something that another thread may be at."""
+
+    def finish(self) -> None:
+        """Do what is left of it; then all results are there."""
+
+
+compare_nibbles: Callable[[memoryview, memoryview, memoryview, memoryview, float, float], Begun] | None = None
+"""Begins to multiply a vector with many that have four bits a number; None = Python has to do without.
 
 Takes the vector (eight bits a number, a multiple of 64 numbers), the rows (of each 64 numbers the first 32
 are the lower halves of 32 bytes), the scale of each as a 32-bit float, where the results are written as such,
-an offset and a factor. The result of a row is its sum less the offset, times its scale and the factor. Other
-threads go on.
+an offset and a factor. The result of a row is its sum less the offset, times its scale and the factor. A
+thread that does not need the interpreter begins with it, if it is free; other threads go on during `finish`.
+Until then nothing of what was given may change.
 """
 
 words_of_fields: (
@@ -87,5 +97,4 @@ else:
     consecutive_ids = _native.consecutive_ids
     render_run = _native.render_run
     words_of_fields = _native.words_of_fields
-    if _native.HAS_NIBBLES:
-        compare_nibbles = _native.compare_nibbles
+    compare_nibbles = _native.NibbleComparison

@@ -82,6 +82,7 @@ def test_words_are_those_of_python(texts: list[str]) -> None:
 def test_words_that_share_a_place_keep_their_numbers(texts: list[str], places: int) -> None:
     assert compiled is not None
     fields = tuple((text, 1.0) for text in texts)
+    vocabularies: list[tuple[dict[str, int], list[str], bytearray]]
     vocabularies = [({}, [], bytearray(32 * size)) for size in (places, 2**15)]
     for _ in range(2):
         few, many = (compiled(fields, *vocabulary, 64, 8, nothing) for vocabulary in vocabularies)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -200,9 +201,10 @@ def _multilingual_tables() -> Any:
 
     encoder = USE(threads=1)
     encoder.encode("")  # what it puts off until the first text
-    # For each text it sets the number of threads of the linear algebra, and sets it back. The search process
-    # has one anyway, and of a short text's time that takes a tenth.
-    encoder._model._threadpool = None
+    if os.environ.get("OPENBLAS_NUM_THREADS") == "1":
+        # As in the search process. It would set that number for each text, and set it back: a tenth of the
+        # time that a short text takes.
+        encoder._model._threadpool = None
     return encoder
 
 

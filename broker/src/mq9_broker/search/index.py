@@ -6,10 +6,8 @@ agent that stays keeps its score from page to page.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Final
 
 import numpy as np
@@ -157,21 +155,17 @@ class SearchIndex(IndexedAgents):
         age = known[1] if known is not None and len(known) > 1 else self._column.age
         question = fast.embed(texts[-1:])[0]
         size = len(self._names)
-        scanning = None
-        if size >= meaning.LEAST_ESTIMATED:
-            # On another processor, if that has nothing to do: it does not need the interpreter, which
-            # embedding and words do.
-            scanning = _other_thread().submit(self._fast_column.estimate, question, size)
+        # Another thread looks through the fast vectors while this one embeds, if a processor is free.
+        is_large = size >= meaning.LEAST_ESTIMATED
+        estimating = self._fast_column.begin_estimate(question, size) if is_large else None
         try:
             better = self._better(texts, vectors, age)
             gone = self._gone()
             words, rarities = self._by_words(query, gone)
             words *= np.float32(WORDS_WEIGHT)
         finally:
-            if scanning is not None:
-                # Whatever happens: nothing changes as long as another thread looks at this index.
-                wait([scanning])
-        first = scanning.result() if scanning is not None else None
+            # Whatever happens: nothing changes as long as another thread looks at this index.
+            first = estimating.finish() if estimating is not None else None
         missing = None
         if better is not None:
             column = better[0]
@@ -227,11 +221,6 @@ class SearchIndex(IndexedAgents):
         hits = [Hit(names[row], float(score)) for row, score in zip(candidates, found, strict=True)]
         hits.sort(key=lambda hit: (-hit.score, hit.name.encode()))
         return hits[query.skip : wanted]
-
-
-@functools.cache
-def _other_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1, "scan")
 
 
 def _mixed(vectors: Sequence[Vectors]) -> Vectors:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -81,6 +82,20 @@ class Estimates(NamedTuple):
     def bound(self) -> float:
         """The largest of all bounds."""
         return float(self.errors.max(initial=0.0) * self.length)
+
+
+@dataclass(frozen=True)
+class Estimating:
+    """Estimates that another thread may be at."""
+
+    _estimates: Estimates
+    _begun: native.Begun | None
+
+    def finish(self) -> Estimates:
+        """Return them, once all are there."""
+        if self._begun is not None:
+            self._begun.finish()
+        return self._estimates
 
 
 class ColumnParts(NamedTuple):
@@ -233,8 +248,11 @@ class Column:
         found[places] = products * (self._scales[rows] * scale)
         return found
 
-    def estimate(self, query: Vectors, rows: int) -> Estimates | None:
-        """Return about what `compare` does, in less than half the time; None: there is no code for it."""
+    def begin_estimate(self, query: Vectors, rows: int) -> Estimating | None:
+        """Begin to find about what `compare` does, in less than half the time; None: there is no code for it.
+
+        Nothing may be put or removed before it has been finished.
+        """
         if native.compare_nibbles is None:
             return None
         size = min(rows, len(self._has)) if self._compares(query) else 0
@@ -242,20 +260,25 @@ class Column:
         cosines[size:] = 0
         errors = self._errors[:rows] if size >= rows else _longer(self._errors[:size], rows)
         if not size:
-            return Estimates(cosines, errors, np.float32(0))
+            return Estimating(Estimates(cosines, errors, np.float32(0)), None)
         numbers, scale = rounded(query)
         padded = np.zeros(2 * self._halves.shape[1], np.int8)
         padded[: len(numbers)] = numbers
-        offset = _MIDDLE / 16 * int(numbers.sum(dtype=np.int64))
-        factor = 16 * float(scale)
-        code = native.compare_nibbles
+        begun = native.compare_nibbles(
+            padded.data,
+            self._halves[:size].data,
+            self._scales[:size].data,
+            cosines[:size].data,
+            _MIDDLE / 16 * int(numbers.sum(dtype=np.int64)),
+            16 * float(scale),
+        )
+        length = np.float32(np.linalg.norm(numbers.astype(np.float32)) * scale)
+        return Estimating(Estimates(cosines, errors, length), begun)
 
-        def compare(part: slice) -> None:
-            halves, scales = self._halves[part], self._scales[part]
-            code(padded.data, halves.data, scales.data, cosines[part].data, offset, factor)
-
-        _in_halves(compare, size, self._halves.shape[1])
-        return Estimates(cosines, errors, np.float32(np.linalg.norm(numbers.astype(np.float32)) * scale))
+    def estimate(self, query: Vectors, rows: int) -> Estimates | None:
+        """Do what `begin_estimate` begins."""
+        estimating = self.begin_estimate(query, rows)
+        return estimating.finish() if estimating is not None else None
 
     def _compares(self, query: Vectors) -> bool:
         """Whether there is anything that a query can be compared with."""
