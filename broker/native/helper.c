@@ -1,10 +1,11 @@
 /* A thread that helps with work in parts. It never needs the interpreter, so the two do not wait for each other:
  * whoever has work offers it, goes on with something else, and does then whatever parts are left. */
 #if !defined(_WIN32)
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #include "helper.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 
 enum { STACK_BYTES = 256 * 1024, LOOKS_BEFORE_WAITING = 50000 };
@@ -14,6 +15,9 @@ static pthread_cond_t offered = PTHREAD_COND_INITIALIZER, left = PTHREAD_COND_IN
 /* What is offered, or what the helper is at; the helper or, if it has not come, the one who offered takes it away. */
 static mq9_work *current;
 static int is_helping, has_helper;
+static pthread_t helper;
+/* The processor that the helper keeps away from. */
+static int avoided = -1;
 
 static void do_parts(mq9_work *work) {
     for (;;) {
@@ -23,7 +27,24 @@ static void do_parts(mq9_work *work) {
     }
 }
 
+/* The processor of the one who offers is busy; without this the helper was often put there, and waited. */
+static void keep_away(void) {
+#ifdef __linux__
+    int processor = sched_getcpu();
+    cpu_set_t allowed;
+    if (processor < 0 || processor == avoided || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    if (!CPU_ISSET(processor, &allowed) || CPU_COUNT(&allowed) < 2) return;
+    CPU_CLR(processor, &allowed);
+    if (pthread_setaffinity_np(helper, sizeof allowed, &allowed) == 0) avoided = processor;
+#endif
+}
+
 static void *help(void *nothing) {
+#ifdef SCHED_BATCH
+    /* It takes a processor that is free, and none from a thread that runs. */
+    const struct sched_param same = {.sched_priority = 0};
+    sched_setscheduler(0, SCHED_BATCH, &same);
+#endif
     pthread_mutex_lock(&lock);
     for (;;) {
         while (current == NULL) pthread_cond_wait(&offered, &lock);
@@ -51,6 +72,7 @@ static void forget_helper(void) {
     pthread_cond_init(&left, NULL);
     current = NULL;
     is_helping = has_helper = 0;
+    avoided = -1;
 }
 
 static int start_helper(void) {
@@ -65,8 +87,7 @@ static int start_helper(void) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pthread_t thread;
-    int is_there = pthread_create(&thread, &attributes, help, NULL) == 0;
+    int is_there = pthread_create(&helper, &attributes, help, NULL) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return is_there;
@@ -79,6 +100,7 @@ void mq9_offer(mq9_work *work) {
     pthread_mutex_lock(&lock);
     if (!has_helper) has_helper = start_helper();
     if (has_helper && current == NULL) {
+        keep_away();
         current = work;
         atomic_store(&work->is_shared, 1);
         pthread_cond_signal(&offered);
