@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 import report
+import uvloop
 from harness import Mq9Broker, machine_facts
 from nats.aio.client import Client
 from registry_quality import CORPUS, load
@@ -302,7 +303,7 @@ def main() -> int:
     began, load_before = time.perf_counter(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="mq9-bench-") as folder:
         bench = Bench(options, Path(folder) / "data")
-        asyncio.run(bench.run())
+        uvloop.run(bench.run())
     lines = [
         f"Load of the machine before it began: {load_before:.1f}.",
         "",

@@ -337,6 +337,7 @@ def test_the_best_by_estimates_are_the_best_of_all(
         (fast, question),
         fast.estimate(question, size),
         better,
+        better[0].estimate(better[1], size),
         better[0].missing(size, 10**6, gone_of(alive)),
         words,
         0.5,

@@ -155,23 +155,23 @@ class SearchIndex(IndexedAgents):
         age = known[1] if known is not None and len(known) > 1 else self._column.age
         question = fast.embed(texts[-1:])[0]
         size = len(self._names)
-        # Another thread looks through the fast vectors while this one embeds, if a processor is free.
+        # Another thread looks through vectors if a processor is free: through the fast ones while this one
+        # embeds, and through the better ones while it looks for words.
         is_large = size >= meaning.LEAST_ESTIMATED
-        estimating = self._fast_column.begin_estimate(question, size) if is_large else None
-        try:
-            better = self._better(texts, vectors, age)
-            gone = self._gone()
-            words, rarities = self._by_words(query, gone)
-            words *= np.float32(WORDS_WEIGHT)
-        finally:
-            # Whatever happens: nothing changes as long as another thread looks at this index.
-            first = estimating.finish() if estimating is not None else None
+        begun = self._fast_column.begin_estimate(question, size) if is_large else None
+        better = self._better(texts, vectors, age)
+        first = begun.finish() if begun is not None else None
+        begun = better[0].begin_estimate(better[1], size) if better is not None and is_large else None
+        gone = self._gone()
+        words, rarities = self._by_words(query, gone)
+        words *= np.float32(WORDS_WEIGHT)
         missing = None
         if better is not None:
             column = better[0]
             missing = column.missing(size, age if column is self._column else column.age, gone)
+        second = begun.finish() if begun is not None else None
         comparison = meaning.Comparison(
-            (self._fast_column, question), first, better, missing, words, FAST_WEIGHT
+            (self._fast_column, question), first, better, second, missing, words, FAST_WEIGHT
         )
         most = query.after[1] if query.after is not None else None
         return *meaning.candidates(comparison, gone, query.skip + query.limit, most), rarities

@@ -44,6 +44,7 @@ class Comparison:
         fast: The fast vectors, and the question's.
         first: About the cosines with the fast vectors; None: it is not known.
         better: The better vectors, and the question's; None: there are none.
+        second: About the cosines with the better vectors; None: it is not known.
         missing: Which rows have no better vector; None: all have one.
         words: How well the words of each row match, with its weight.
         fast_weight: The weight of the cosine with the fast vector.
@@ -52,6 +53,7 @@ class Comparison:
     fast: tuple[Column, Vectors]
     first: Estimates | None
     better: tuple[Column, Vectors] | None
+    second: Estimates | None
     missing: NDArray[np.bool_] | None
     words: Scores
     fast_weight: float
@@ -87,18 +89,11 @@ class Comparison:
 
     def estimate(self) -> Estimated | None:
         """Return about what `scores` does, and how far it may be off; None: it is not known."""
-        fast = self.first
-        if fast is None:
+        if self.first is None or (self.better is not None and self.second is None):
             return None
-        better = None
-        if self.better is not None:
-            column, question = self.better
-            better = column.estimate(question, len(self.words))
-            if better is None:
-                return None
-        cosines = None if better is None else better.cosines
-        about = self._sum(fast.cosines, cosines, self.missing, self.words)
-        return Estimated(about, fast, self.fast_weight, better, self.missing)
+        cosines = None if self.second is None else self.second.cosines
+        about = self._sum(self.first.cosines, cosines, self.missing, self.words)
+        return Estimated(about, self.first, self.fast_weight, self.second, self.missing)
 
 
 class Estimated(NamedTuple):
