@@ -56,7 +56,7 @@ def main() -> int:
     paths = [*found, *(path.resolve() for path in options.file)]
     now = state(paths, options.tool, options.command)
     kept = ROOT / ".cache" / "once" / options.name
-    if not os.environ.get("STRICT") and kept.is_file() and kept.read_text("utf-8") == now:
+    if os.environ.get("STRICT") != "1" and kept.is_file() and kept.read_text("utf-8") == now:
         return 0
     kept.unlink(missing_ok=True)
     code = subprocess.call(options.command)

@@ -64,18 +64,19 @@ static int has_format(const Comparison *self) {
            self->rows.len / row_bytes == count;
 }
 
+static void release(Comparison *self) {
+    Py_buffer *buffers[] = {&self->query, &self->rows, &self->scales, &self->found};
+    while (self->held > 0) PyBuffer_Release(buffers[--self->held]);
+}
+
+/* Once; whoever comes meanwhile has nothing to do with the buffers. */
 static void finish(Comparison *self) {
     if (!self->has_begun) return;
     self->has_begun = 0;
     Py_BEGIN_ALLOW_THREADS
     mq9_finish(&self->work);
     Py_END_ALLOW_THREADS
-}
-
-static void release(Comparison *self) {
-    finish(self);
-    Py_buffer *buffers[] = {&self->query, &self->rows, &self->scales, &self->found};
-    while (self->held > 0) PyBuffer_Release(buffers[--self->held]);
+    release(self);
 }
 
 static int hold(Comparison *self, PyObject *arguments) {
@@ -114,13 +115,14 @@ static PyObject *comparison_new(PyTypeObject *type, PyObject *arguments, PyObjec
 }
 
 static void comparison_dealloc(Comparison *self) {
+    finish(self);
     release(self);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
 static PyObject *comparison_finish(Comparison *self, PyObject *nothing) {
     (void)nothing;
-    release(self);
+    finish(self);
     Py_RETURN_NONE;
 }
 
