@@ -175,6 +175,7 @@ async def compare(part: Part, rounds: int, messages: int) -> dict[str, object]:
                     figures["server_share"].values.append(load.server_share)
                     figures["generator_share"].values.append(load.generator_share)
                     figures["others_share"].values.append(load.others_share)
+                    figures["stolen_share"].values.append(load.stolen_share)
                     latency = "latency" if key == "send" else "cycle"
                     for percentile in ("p50_ms", "p99_ms"):
                         figures[percentile].values.append(load.figures[f"{latency}_{percentile}"])

@@ -218,13 +218,19 @@ class Load:
         own = float(self.figures["server_cpu_s"]) + float(self.figures["generator_cpu_s"])
         return max(0.0, float(self.figures["machine_cpu_s"]) - own) / float(self.figures["machine_s"])
 
+    @property
+    def stolen_share(self) -> float:
+        """Cores that the machine wanted meanwhile, and the hypervisor gave to other machines."""
+        return float(self.figures["stolen_s"]) / float(self.figures["machine_s"])
 
-def _machine_cpu_s() -> float:
-    """CPU time of all processes since the machine started."""
-    user, nice, system, _, _, interrupt, soft_interrupt, *_ = map(
+
+def _machine_cpu_s() -> tuple[float, float]:
+    """CPU time of all processes since the machine started, and what a hypervisor gave to other machines."""
+    user, nice, system, _, _, interrupt, soft_interrupt, stolen, *_ = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     )
-    return (user + nice + system + interrupt + soft_interrupt) / os.sysconf("SC_CLK_TCK")
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + interrupt + soft_interrupt) / ticks, stolen / ticks
 
 
 async def run_load(server: Server, mode: str, **options: object) -> Load:
@@ -246,7 +252,7 @@ async def run_load(server: Server, mode: str, **options: object) -> Load:
         arguments.append("--" + name.replace("_", "-"))
         if value is not True:
             arguments.append(str(value))
-    began, machine_before = time.monotonic(), _machine_cpu_s()
+    began, (used_before, stolen_before) = time.monotonic(), _machine_cpu_s()
     process = await asyncio.create_subprocess_exec(
         str(compile_generator()), *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -257,7 +263,12 @@ async def run_load(server: Server, mode: str, **options: object) -> Load:
         await process.wait()
         raise BenchmarkError(f"natsload {' '.join(arguments)}: hangs") from None
     figures = json.loads(output) if output.startswith(b"{") else {}
-    figures |= {"machine_s": time.monotonic() - began, "machine_cpu_s": _machine_cpu_s() - machine_before}
+    used, stolen = _machine_cpu_s()
+    figures |= {
+        "machine_s": time.monotonic() - began,
+        "machine_cpu_s": used - used_before,
+        "stolen_s": stolen - stolen_before,
+    }
     if process.returncode != 0:
         why = figures.get("first_error") or errors.decode(errors="replace").strip()
         raise BenchmarkError(

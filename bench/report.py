@@ -61,15 +61,21 @@ def _compare(results: dict[str, Any]) -> str:
         met = "met" if comparison["met"] else "MISSED"
         ratio, target, cpu = comparison["ratio"], comparison["target"], comparison["cpu_ratio"]
         lines.append(_row(comparison["title"], f"{ratio:.2f}", f"{target:.1f}", met, f"{cpu:.2f}"))
-    others = Series(
-        [
-            share
-            for comparison in results["comparisons"].values()
-            for figures in comparison["systems"].values()
-            for share in figures["others_share"]
-        ]
+    others, stolen = (
+        Series(
+            [
+                share
+                for comparison in results["comparisons"].values()
+                for figures in comparison["systems"].values()
+                for share in figures[name]
+            ]
+        ).text(digits=2)
+        for name in ("others_share", "stolen_share")
     )
-    lines += ["", f"Other processes of the machine took {others.text(digits=2)} cores meanwhile."]
+    lines += [
+        "",
+        f"Other processes of the machine took {others} cores meanwhile, its hypervisor took {stolen} away.",
+    ]
     resident = ", ".join(
         f"{NAMES[system]} {value:.0f} MB" for system, value in results["resident_mb"].items()
     )
