@@ -27,7 +27,8 @@ def _machine(facts: dict[str, str]) -> str:
 
 def _compare(results: dict[str, Any]) -> str:
     lines = [
-        f"{results['rounds']} interleaved rounds of {results['messages']:,} messages; "
+        f"{results['rounds']} interleaved rounds of {results['messages']:,} messages, the quietest of "
+        f"{results['measured']}; "
         "medians (least to greatest).",
         "",
         *_head(
