@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import flat
 import report
 from harness import (
+    MOST_REPEATS,
     MQ9,
+    QUIET,
     BenchmarkError,
     Load,
     Mq9Broker,
@@ -35,9 +37,6 @@ WINDOW = 64
 BATCH = 100
 PAYLOAD_BYTES = 128
 STREAM = "BENCH"
-# A round is quiet if no more cores than this were taken from it; others are measured again.
-_QUIET = 0.1
-_MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -175,14 +174,14 @@ async def measure_rounds(part: Part, rounds: int, messages: int) -> tuple[list[R
     """Interleaved rounds after one warm-up, and the memory that each system has then.
 
     Who goes first changes every round. Rounds are added until so many are quiet, but no more than
-    `_MOST_ROUNDS` times as many as are wanted.
+    `MOST_REPEATS` times as many as are wanted.
     """
     measured: list[Round] = []
     async with NatsServer() as jetstream, Mq9Broker(on_disk=part.on_disk) as mq9:
         await measure_jetstream(jetstream, messages // 10, on_disk=part.on_disk)
         await measure_mq9(mq9, messages // 10)
         quiet = 0
-        while quiet < rounds and len(measured) < _MOST_ROUNDS * rounds:
+        while quiet < rounds and len(measured) < MOST_REPEATS * rounds:
             loads: dict[str, dict[str, Load]] = {}
             order = ("jetstream", "mq9") if len(measured) % 2 == 0 else ("mq9", "jetstream")
             for system in order:
@@ -191,7 +190,7 @@ async def measure_rounds(part: Part, rounds: int, messages: int) -> tuple[list[R
                 else:
                     loads[system] = await measure_jetstream(jetstream, messages, on_disk=part.on_disk)
             measured.append(Round(loads))
-            quiet += measured[-1].disturbance <= _QUIET
+            quiet += measured[-1].disturbance <= QUIET
             print(f"{part.title}: round {len(measured)} done, {quiet} of {rounds} quiet", file=sys.stderr)
         return measured, {"jetstream": jetstream.resident_mb(), "mq9": mq9.resident_mb()}
 
