@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 import report
 import uvloop
-from harness import MOST_REPEATS, QUIET, Mq9Broker, machine_cpu_s, machine_facts
+from harness import MOST_REPEATS, MQ9, QUIET, Mq9Broker, machine_cpu_s, machine_facts
 from nats.aio.client import Client
 from registry_quality import CORPUS, load
 
@@ -227,7 +227,7 @@ async def connected(data: Path) -> AsyncIterator[tuple[Broker, Client]]:
 async def request(client: Client, subject: str, body: object) -> dict[str, object]:
     """A reply, which has to be a success."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    reply = json.loads((await client.request(f"$mq9.AI.{subject}", data, timeout=300)).data)
+    reply = json.loads((await client.request(f"{MQ9}{subject}", data, timeout=300)).data)
     if reply["error"]:
         raise SystemExit(f"registry_speed: {subject}: {reply}")
     return dict(reply)
@@ -237,7 +237,7 @@ async def ask(client: Client, subject: str, body: object) -> float:
     """Seconds of one request that has to succeed."""
     began = time.perf_counter()
     reply = await client.request(
-        f"$mq9.AI.{subject}", body if isinstance(body, bytes) else json.dumps(body).encode(), timeout=300
+        f"{MQ9}{subject}", body if isinstance(body, bytes) else json.dumps(body).encode(), timeout=300
     )
     seconds = time.perf_counter() - began
     if not reply.data.startswith(b'{"error":""'):
@@ -266,7 +266,7 @@ class PlainClient:
     async def ask(self, subject: str, body: bytes) -> float:
         """Seconds of one request that has to succeed."""
         began = time.perf_counter()
-        self._writer.write(b"PUB $mq9.AI.%b plain.1 %d\r\n%b\r\n" % (subject.encode(), len(body), body))
+        self._writer.write(b"PUB %b plain.1 %d\r\n%b\r\n" % (f"{MQ9}{subject}".encode(), len(body), body))
         while (line := await self._reader.readline()) == b"PING\r\n":
             self._writer.write(b"PONG\r\n")
         if not line.startswith(b"MSG plain.1 1 "):

@@ -6,7 +6,7 @@
 
 /* Work that several threads can do at the same time, each some parts of it. */
 typedef struct mq9_work {
-    /* Does what there is from `start` to before `end`; not by the one who holds the interpreter's lock only. */
+    /* Does what there is from `start` to before `end`. Called in any thread, without the interpreter's lock. */
     void (*part)(const struct mq9_work *work, long start, long end);
     /* How much there is, and how much of it is a part. */
     long size, step;
