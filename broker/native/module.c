@@ -28,25 +28,40 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMethodDef multiply_halves = {
+    "multiply_halves", (PyCFunction)(void (*)(void))mq9_multiply_halves, METH_FASTCALL,
+    "multiply_halves(rows, matrix, results, depth)"};
+
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_native", "Compiled forms of inner loops, see mq9_broker.native.", -1, functions,
     NULL,                  NULL,      NULL,                                                    NULL,
 };
 
-/* Add a type, or None in its place. */
-static int add_type(PyObject *module, const char *name, PyTypeObject *type) {
-    if (type != NULL && PyType_Ready(type) < 0) return -1;
-    PyObject *value = type != NULL ? (PyObject *)type : Py_None;
-    Py_INCREF(value);
-    if (PyModule_AddObject(module, name, value) == 0) return 0;
-    Py_DECREF(value);
+/* Add what `value` is, whose reference it takes, or None in its place; NULL is an error unless there is none. */
+static int add(PyObject *module, const char *name, int is_there, PyObject *value) {
+    if (!is_there) {
+        value = Py_None;
+        Py_INCREF(value);
+    }
+    if (value != NULL && PyModule_AddObject(module, name, value) == 0) return 0;
+    Py_XDECREF(value);
     return -1;
+}
+
+static PyObject *ready(PyTypeObject *type) {
+    if (type == NULL || PyType_Ready(type) < 0) return NULL;
+    Py_INCREF(type);
+    return (PyObject *)type;
 }
 
 PyMODINIT_FUNC PyInit__native(void) {
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (add_type(module, "SortedMap", &mq9_sorted_map_type) < 0 ||
-                           add_type(module, "NibbleComparison", mq9_comparison_type()) < 0))
+    PyTypeObject *comparison = mq9_comparison_type();
+    int products = mq9_has_products();
+    if (module != NULL &&
+        (add(module, "SortedMap", 1, ready(&mq9_sorted_map_type)) < 0 ||
+         add(module, "NibbleComparison", comparison != NULL, ready(comparison)) < 0 ||
+         add(module, "multiply_halves", products, products ? PyCFunction_New(&multiply_halves, NULL) : NULL) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -11,6 +11,10 @@ PyObject *mq9_take_requests(PyObject *module, PyObject *const *arguments, Py_ssi
 PyObject *mq9_consecutive_ids(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_render_run(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
 PyObject *mq9_words_of_fields(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+PyObject *mq9_multiply_halves(PyObject *module, PyObject *const *arguments, Py_ssize_t count);
+
+/* Whether this processor can do `mq9_multiply_halves`. */
+int mq9_has_products(void);
 
 /* The type of comparisons of vectors; NULL: this processor can not do them. */
 PyTypeObject *mq9_comparison_type(void);

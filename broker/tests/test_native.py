@@ -22,6 +22,7 @@ from mq9_broker._generated.commands import MsgAck
 from mq9_broker._generated.limits import MAX_MSG_IDS
 from mq9_broker._generated.operations import OPERATIONS
 from mq9_broker.engine.rendering import run_json
+from mq9_broker.search.weights import HalfWeights
 from mq9_broker.shell.bodies import BodyDecoder
 from mq9_broker.shell.refusal import RefusedError
 from mq9_broker.store.sorted_map import OrderedBytes, SortedMap, scan
@@ -322,6 +323,41 @@ def test_halves_of_bytes_are_multiplied_as_in_python() -> None:
             halves = np.stack((rows & 15, rows >> 4), 2).reshape(count, -1).astype(np.int32)
             products = (halves @ query.astype(np.int32) - 12.5) * scales.astype(float) * 0.25
             np.testing.assert_array_equal(found, products.astype(np.float32))
+
+
+needs_products = pytest.mark.skipif(
+    not native.IS_COMPILED or native.multiply_halves is None,
+    reason="NOT RUN: no compiled parts, or a processor without AVX2, FMA and F16C",
+)
+
+
+@needs_products
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 6, 7, 13, 64, 65, 400])
+@pytest.mark.parametrize(("depth", "columns"), [(1, 16), (17, 32), (512, 768), (1280, 256)])
+def test_products_with_16_bit_floats_are_those_of_python(count: int, depth: int, columns: int) -> None:
+    random = np.random.default_rng(count + depth)
+    matrix = random.normal(size=(depth, columns)).astype(np.float16).astype(np.float32)
+    rows = random.normal(size=(count, depth + 3)).astype(np.float32)[:, 3:]
+    found = rows @ HalfWeights(matrix)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, rows.astype(float) @ matrix.astype(float), rtol=1e-4, atol=1e-4)
+
+
+@needs_products
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (4, 32, 63, 1), (4, 30, 64, 1), (3, 32, 64, 1), (8, 32, 64, 1), (4, 64, 64, 1), (4, 32, 64, 0),
+        (4, 32, 64, -1), (4, 32, 64, 2**62), (4, 0, 0, 1), (4, 32, 0, 1),
+    ],
+)  # fmt: skip
+def test_products_of_sizes_that_do_not_go_together(sizes: tuple[int, int, int, int]) -> None:
+    assert native.multiply_halves is not None
+    rows, matrix, results = (memoryview(bytearray(size)) for size in sizes[:3])
+    with pytest.raises(ValueError, match="multiply_halves"):
+        native.multiply_halves(rows, matrix, results, sizes[3])
+    with pytest.raises(BufferError):
+        native.multiply_halves(rows, matrix, memoryview(bytes(64)), 1)
 
 
 class Compared:

@@ -10,6 +10,7 @@ def consecutive_ids(body: bytes, most: int, /) -> tuple[str, int, int] | None: .
 def render_run(
     run_json: bytes, index: int, count: int, first_id: int, rest: bytes, room: int, /
 ) -> bytes | None: ...
+def multiply_halves(rows: memoryview, matrix: memoryview, results: memoryview, depth: int, /) -> None: ...
 def words_of_fields(
     fields: tuple[tuple[str, float], ...],
     numbers: dict[str, int],

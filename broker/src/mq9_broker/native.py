@@ -57,6 +57,14 @@ thread that does not need the interpreter begins with it, if it is free; other t
 Until then nothing of what was given may change.
 """
 
+multiply_halves: Callable[[memoryview, memoryview, memoryview, int], None] | None = None
+"""Multiplies rows with a matrix of 16-bit floats; None = not on this processor.
+
+Takes the rows (32-bit floats), the matrix (in panels of 16 columns each, a panel row by row), where the
+products are written (32-bit floats, a row for each), and how many numbers a row has. What comes out is summed
+in 32 bits.
+"""
+
 words_of_fields: (
     Callable[
         [
@@ -98,3 +106,4 @@ else:
     render_run = _native.render_run
     words_of_fields = _native.words_of_fields
     compare_nibbles = _native.NibbleComparison
+    multiply_halves = _native.multiply_halves
