@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from .support import PREFIX, Broker, Connection, fetch_body
@@ -90,6 +90,20 @@ class _Side:
         ]
 
 
+# Whoever waits is served by the first of two clients that send.
+@example(
+    [
+        ([(0, [("MSG.FETCH.", "a", _fetch("h", 0, 3, 500, False), None)] * 2)], 0),
+        ([(0, [("MSG.SEND.", "a", "x", None)]), (1, [("MSG.SEND.", "a", "x", None)])], 0),
+    ]
+)
+@example(
+    [
+        ([(0, [("MSG.FETCH.", "a", _fetch("h", 1000, 1, 0, False), None)])], 0),
+        ([(0, [("MSG.FETCH.", "a", _fetch("h", 0, 3, 500, False), None)])], 0),
+        ([(0, [("MSG.SEND.", "a", "x", None)]), (1, [("MSG.SEND.", "a", "x", None)])], 0),
+    ]
+)
 @given(ROUNDS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_together_and_one_by_one_are_the_same(rounds: list[Any]) -> None:

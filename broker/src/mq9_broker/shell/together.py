@@ -128,6 +128,9 @@ class Together(Alone):
         batch.commands += commands
         batch.parts.append((part, None))
         batch.has_sends = True
+        if self._waiting and any(plain[request[0]] in self._waiting for request in requests):
+            # Whoever waits gets what this client sent, not what the next one does.
+            self._carry_out_batch(batch)
         return True
 
     def _add_single(self, batch: _Batch, part: Part, fetch: MsgFetch | None) -> bool:
