@@ -8,6 +8,8 @@ export UV_PYTHON_DOWNLOADS := never
 # Programs start faster from compiled files; they stay beside the sources, ignored by git.
 unexport PYTHONDONTWRITEBYTECODE
 export MQ9_DEMO_INPUT := $(INPUT)
+# Whoever builds a wheel of the broker again finds its compiled engine there.
+export MQ9_ENGINE_CACHE := $(CURDIR)/build/engine
 DOTNET := if ! command -v dotnet >/dev/null && [ -f ../shared/toolchains/dotnet.sh ]; then . ../shared/toolchains/dotnet.sh; fi;
 BIN := .venv/bin
 READY := .venv/.ready

@@ -25,8 +25,9 @@ from typing_extensions import Self
 
 from mq9_broker._generated import SUBJECT_PREFIX
 
-BENCH = Path(__file__).resolve().parent
-BUILD = BENCH.parent / "build"
+ROOT = Path(__file__).resolve().parent.parent
+BENCH = ROOT / "bench"
+BUILD = ROOT / "build"
 SCRIPTS = Path(sys.executable).parent
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
@@ -63,6 +64,15 @@ def compile_generator() -> Path:
     return program
 
 
+def compile_engine() -> Path:
+    """Compile the broker's engine as for a wheel, unless that is done; return the folder to run it from."""
+    folder = BUILD / "compiled"
+    program = ROOT / "broker" / "native" / "engine.py"
+    if os.spawnv(os.P_WAIT, sys.executable, [sys.executable, str(program), str(folder)]) != 0:
+        raise BenchmarkError("the figures are those of a broker from a wheel, which has a compiled engine")
+    return folder
+
+
 class Server:
     """A server process, started with the block and ended, by its process id, when the block is left."""
 
@@ -84,6 +94,10 @@ class Server:
     def command(self) -> list[str]:
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        """The environment that it is started in."""
+        return dict(os.environ)
+
     def find_address(self, log: str) -> str | None:
         """The address that clients connect to, once it is known; `log` is what the server wrote so far."""
         raise NotImplementedError
@@ -91,7 +105,11 @@ class Server:
     async def __aenter__(self) -> Self:
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self.command(), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+                *self.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(),
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         try:
@@ -157,7 +175,11 @@ class NatsServer(Server):
 
 
 class Mq9Broker(Server):
-    """Our broker, in memory or on disk; `test_clock` adds the HTTP port that moves its clock."""
+    """Our broker as wheels have it, in memory or on disk.
+
+    `test_clock` adds the HTTP port that moves its clock. With `MQ9_PURE=1` in the environment it is
+    as without a compiler.
+    """
 
     name = "mq9-broker"
 
@@ -176,6 +198,11 @@ class Mq9Broker(Server):
         program = SCRIPTS / "mq9-broker"
         http = ["--http", "127.0.0.1:0", "--test-clock"] if self._test_clock else ["--http", "off"]
         return [str(program), "serve", "--listen", "127.0.0.1:0", *self._store, *http, *self._options]
+
+    def environment(self) -> dict[str, str]:
+        if os.environ.get("MQ9_PURE"):
+            return dict(os.environ)
+        return {**os.environ, "PYTHONPATH": str(compile_engine())}
 
     def find_address(self, log: str) -> str | None:
         ready = re.search(r"nats://(127\.0\.0\.1:\d+)", log)

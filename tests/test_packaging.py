@@ -94,7 +94,7 @@ def test_the_executable_can_trace(executable: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("compiler", ["usual", "none"])
 def test_a_wheel_from_the_source_distribution(compiler: str, tmp_path: Path) -> None:
-    """With a C compiler it has the compiled parts, without one it is for every machine."""
+    """With a C compiler it has compiled parts and a compiled engine, without one it is for every machine."""
     (tmp_path / "bin").mkdir()
     environment = dict(os.environ)
     if compiler == "none":
@@ -111,10 +111,17 @@ def test_a_wheel_from_the_source_distribution(compiler: str, tmp_path: Path) -> 
     assert any(name.endswith("native/module.c") for name in names)
     assert not any(name.endswith(".so") for name in names)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    compiled = [
-        name for name in zipfile.ZipFile(wheel).namelist() if "/_native." in name and name[-3:] == ".so"
-    ]
-    assert len(compiled) == (compiler == "usual")
+    compiled = {name.partition(".")[0] for name in zipfile.ZipFile(wheel).namelist() if name[-3:] == ".so"}
+    if compiler == "none":
+        assert not compiled
+    else:
+        wanted = {"mq9_broker/_native", "mq9_broker/engine/engine", "mq9_broker_engine__mypyc"}
+        assert compiled >= wanted
+        version = [sys.executable, "-c", "from mq9_broker.cli import main; main(['version'])"]
+        environment["PYTHONPATH"] = str(tmp_path / "installed")
+        zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+        done = subprocess.run(version, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout.endswith(", compiled, engine too)\n"), done.stdout + done.stderr
     assert wheel.name.endswith("-py3-none-any.whl") is (compiler == "none")
 
 

@@ -44,6 +44,7 @@ class Stage:
         after: Stages that it waits for, because both build in the same folder, or because it reads what they
             have written.
         strict: Arguments that make what can't run here a failure.
+        folder: Where it is run, from the root.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     timeout: int = 900
     after: tuple[str, ...] = ()
     strict: list[str] = field(default_factory=list)
+    folder: str = "."
 
 
 def pytest_stage(
@@ -112,6 +114,17 @@ STAGES = [
         strict=["--strict"],
     ),
     pytest_stage("broker", "broker/tests", timeout=1200, workers=2),
+    Stage(
+        "broker-compiled",
+        [
+            *("python", "../tools/once.py", "broker-compiled", "--tool", "python --version"),
+            *("--file", "../uv.lock", "--", "python", "tests/compiled.py"),
+        ],
+        folder="broker",
+        needs=["cc"],
+        cores=2,
+        after=("broker",),
+    ),
     Stage(
         "mutants",
         ["mq9-conformance", "mutants"],
@@ -190,7 +203,7 @@ def run(stage: Stage, strict: bool) -> Outcome:
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*stage.command, *(stage.strict if strict else [])],
-            cwd=ROOT,
+            cwd=ROOT / stage.folder,
             env=environment,
             stdout=out,
             stderr=subprocess.STDOUT,

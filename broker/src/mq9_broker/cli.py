@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mq9_broker import config, native
 from mq9_broker._generated import PROTOCOL_VERSION
+from mq9_broker.engine import engine
 from mq9_broker.tools import cli as tools
 from mq9_broker.version import __version__
 
@@ -31,7 +32,8 @@ examples:
   mq9-broker serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --test-clock
 
 exit codes: 0 ended as asked, 1 could not run, 2 wrong options, 130 ended at once by a second signal"""
-_FORM = "compiled" if native.IS_COMPILED else "pure"
+_ENGINE = "" if (engine.__file__ or "").endswith(".py") else ", engine too"
+_FORM = f"compiled{_ENGINE}" if native.IS_COMPILED else "pure"
 _VERSION = (
     f"mq9-broker {__version__} (protocol {PROTOCOL_VERSION}, Python {platform.python_version()}, {_FORM})"
 )

@@ -110,6 +110,7 @@ def test_a_call_that_fails_changes_nothing() -> None:
     assert bench.send("y") == 10
 
 
+@pytest.mark.interpreted
 def test_a_mailbox_in_no_cache_is_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mq9_broker.engine.state._CACHED_MAILBOXES", 8)
     bench = Bench(MemoryStore())

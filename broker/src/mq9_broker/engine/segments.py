@@ -110,18 +110,11 @@ class Segment:
     @classmethod
     def run(cls, key: bytes, create_ms: int, ids: range, run_json: bytes) -> "Segment":
         """Messages with consecutive ids and nothing but payloads."""
-        segment = cls.__new__(cls)
-        segment.key = key
-        segment.first_id = ids[0]
-        segment.is_cached = False
-        segment.create_ms = create_ms
-        segment.earliest_expiry = 0
-        segment._messages = None
+        segment = cls(key, create_ms, 0, [], len(run_json))
         segment.ids = ids
-        segment.run_json = run_json
-        segment._texts = None
         segment.live = len(ids)
-        segment.size = len(run_json)
+        segment.run_json = run_json
+        segment._messages = None
         return segment
 
     @property
