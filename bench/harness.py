@@ -73,6 +73,13 @@ def compile_engine() -> Path:
     return folder
 
 
+def broker_environment() -> dict[str, str]:
+    """The environment in which the broker is what wheels have."""
+    if os.environ.get("MQ9_PURE"):
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": str(compile_engine())}
+
+
 class Server:
     """A server process, started with the block and ended, by its process id, when the block is left."""
 
@@ -200,9 +207,7 @@ class Mq9Broker(Server):
         return [str(program), "serve", "--listen", "127.0.0.1:0", *self._store, *http, *self._options]
 
     def environment(self) -> dict[str, str]:
-        if os.environ.get("MQ9_PURE"):
-            return dict(os.environ)
-        return {**os.environ, "PYTHONPATH": str(compile_engine())}
+        return broker_environment()
 
     def find_address(self, log: str) -> str | None:
         ready = re.search(r"nats://(127\.0\.0\.1:\d+)", log)
@@ -337,9 +342,9 @@ class Series:
         return f"{middle} ({low} to {high})"
 
 
-async def _version(*command: str) -> str:
+async def _version(*command: str, environment: dict[str, str] | None = None) -> str:
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env=environment
     )
     output, _ = await asyncio.wait_for(process.communicate(), 15)
     return output.decode(errors="replace").strip().splitlines()[0]
@@ -365,6 +370,8 @@ async def machine_facts() -> dict[str, str]:
         "python": platform.python_version(),
         "compiler": await _version("cc", "--version"),
         "nats-server": await _version(str(SCRIPTS / "nats-server"), "--version"),
-        "mq9-broker": await _version(str(SCRIPTS / "mq9-broker"), "version"),
+        "mq9-broker": await _version(
+            str(SCRIPTS / "mq9-broker"), "version", environment=broker_environment()
+        ),
         "load before": f"{os.getloadavg()[0]:.2f}",
     }

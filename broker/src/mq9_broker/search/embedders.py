@@ -101,7 +101,7 @@ class FastEmbedder:
 class MultilingualEmbedder:
     """Google's Universal Sentence Encoder, multilingual, version 3.
 
-    Its tables, 110 MB of memory, are loaded with the first text: that takes a second.
+    Its tables, 95 MB of memory, are loaded with the first text: that takes a second.
     """
 
     identity: Final = "use-multilingual-3/2"
