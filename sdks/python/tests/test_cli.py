@@ -222,6 +222,17 @@ def test_agents(cli: Cli, tmp_path: Path) -> None:
     assert [item["agent"]["name"] for item in found] == ["cli-translator"]
     assert found[0]["agent"]["n"] == 9007199254740993
     assert cli("agent", "discover", "Translates").startswith("cli-translator\tcli.inbox\tTranslates text\t")
+    questions = (
+        ["--semantic", "Translates"],
+        ["Translates", "--semantic"],
+        ["--semantic", "--limit", "5", "x"],
+    )
+    for question in questions:
+        found = cli.json("agent", "discover", *question)
+        assert [item["agent"]["name"] for item in found] == ["cli-translator"]
+        assert found[0]["meta"]["score"] > 0
+    cli("agent", "discover", "--semantic", code=2)
+    assert "TEXT" in cli.errors
     cli("agent", "report", "cli-translator", "--report-info", "idle", "--status", '{"load": 0.5}')
     assert cli.json("agent", "discover", "Translates")[0]["meta"]["status"] == {
         "report_info": "idle",

@@ -20,6 +20,8 @@ _DURATION = re.compile(r"([0-9]+)(ms|s|m|h|d)?")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _BY_HAND = {"msg.send", "msg.fetch", "msg.query", "msg.ack", "agent.register", "agent.discover"}
 """Operations whose commands do more than the operation; all others are made of their description alone."""
+_TEXT_BY_MEANING = ""
+"""What `--semantic` is without a sentence of its own."""
 _EPILOG = """\
 environment (options win):
   MQ9_URL                          server URLs, with commas between
@@ -162,6 +164,19 @@ def _add(parser: argparse.ArgumentParser, option: Option, *, positional: bool) -
         group.add_argument("--" + name.removesuffix("_ms").replace("_", "-"), **settings)
 
 
+def _by_meaning(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that looks by meaning, with a sentence or for the one without a flag."""
+    option = next(option for option in commands.AGENT_DISCOVER.options if option.name == "semantic")
+    parser.add_argument(
+        "--semantic",
+        nargs="?",
+        const=_TEXT_BY_MEANING,
+        default=argparse.SUPPRESS,
+        metavar="SENTENCE",
+        help=f"{option.help} Without one here it is TEXT.",
+    )
+
+
 def _operation(
     parser: argparse.ArgumentParser,
     command: Command,
@@ -296,7 +311,8 @@ def parser() -> argparse.ArgumentParser:
         "--keep-alive", action="store_true", help="stay, report the agent regularly, unregister it at Ctrl-C"
     )
     discover = add(agent, "discover", commands.AGENT_DISCOVER, "discover")
-    _operation(discover, commands.AGENT_DISCOVER)
+    _operation(discover, commands.AGENT_DISCOVER, skip=["semantic"])
+    _by_meaning(discover)
     discover.add_argument(
         "--watch", action="store_true", help="stay, and show which agents come, change and go, until Ctrl-C"
     )
@@ -308,7 +324,8 @@ def parser() -> argparse.ArgumentParser:
         "watch",
         "Shows which agents come, change and go, until Ctrl-C.",
     )
-    _operation(watch, commands.AGENT_DISCOVER, skip=["page", "cursor", "limit"])
+    _operation(watch, commands.AGENT_DISCOVER, skip=["semantic", "page", "cursor", "limit"])
+    _by_meaning(watch)
     _every(watch)
     for command in commands.ALL:
         if command.name not in _BY_HAND:
@@ -350,4 +367,9 @@ def connection(options: argparse.Namespace) -> dict[str, Any]:
 def arguments_of(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of the operation that were given."""
     given = vars(options)
-    return {option.name: given[option.name] for option in options.operation.options if option.name in given}
+    found = {option.name: given[option.name] for option in options.operation.options if option.name in given}
+    if found.get("semantic") == _TEXT_BY_MEANING:
+        found["semantic"] = found.pop("text", None)
+        if not found["semantic"]:
+            raise invalid("semantic", "needs a sentence behind it, or as TEXT")
+    return found
