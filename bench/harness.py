@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import platform
@@ -64,6 +65,7 @@ def compile_generator() -> Path:
     return program
 
 
+@functools.cache
 def compile_engine() -> Path:
     """Compile the broker's engine as for a wheel, unless that is done; return the folder to run it from."""
     folder = BUILD / "compiled"
